@@ -1,0 +1,83 @@
+// Package bundle carries the helper binaries inside the one binary that a
+// person runs, and lays them out on disk for the runtime and the templates.
+package bundle
+
+import (
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+//go:embed files
+var files embed.FS
+
+// Names of the binaries in the bundle.
+const (
+	Guest   = "atoll-guest"   // first process of every machine
+	Sandbox = "atoll-sandbox" // gVisor: sentry, gofer and worker in one
+	Prewarm = "atoll-prewarm" // starts the sentry with less to do
+)
+
+// Read returns a binary of the bundle.
+func Read(name string) ([]byte, error) {
+	b, err := files.ReadFile("files/" + name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("this atoll was built without %s: build it with make build", name)
+	}
+	return b, err
+}
+
+// Digest returns the first 16 hexadecimal digits of the SHA-256 over the named
+// binaries: the version of what a snapshot depends on.
+func Digest(names ...string) (string, error) {
+	h := sha256.New()
+	for _, name := range names {
+		b, err := Read(name)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s %d\n", name, len(b))
+		h.Write(b)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16], nil
+}
+
+// Extract writes the runtime's binaries below dir, in a folder named by their
+// digest, and returns that folder. Folders of older versions stay: guests that
+// outlived their server still run from them.
+func Extract(dir string) (string, error) {
+	digest, err := Digest(Sandbox, Prewarm)
+	if err != nil {
+		return "", err
+	}
+	target := filepath.Join(dir, digest)
+	if _, err := os.Stat(target); err == nil {
+		return target, nil
+	}
+	staging, err := os.MkdirTemp(dir, "staging-")
+	if err != nil {
+		return "", fmt.Errorf("make room for the runtime's binaries: %w", err)
+	}
+	defer os.RemoveAll(staging)
+	for _, name := range []string{Sandbox, Prewarm} {
+		b, err := Read(name)
+		if err != nil {
+			return "", err
+		}
+		if err := os.WriteFile(filepath.Join(staging, name), b, 0o755); err != nil {
+			return "", fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+	if err := os.Chmod(staging, 0o755); err != nil {
+		return "", err
+	}
+	if err := os.Rename(staging, target); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("put the runtime's binaries in place: %w", err)
+	}
+	return target, nil
+}
