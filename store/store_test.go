@@ -1,0 +1,550 @@
+package store
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+type rec struct {
+	N int    `json:"n"`
+	S string `json:"s,omitempty"`
+}
+
+func open(t testing.TB, dir string) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func bucket(t testing.TB, s *Store, name string) *Bucket {
+	t.Helper()
+	b, err := s.Bucket(context.Background(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func keys(t testing.TB, b *Bucket) []string {
+	t.Helper()
+	got := []string{}
+	err := b.All(context.Background(), func(key string, data []byte) error {
+		got = append(got, key)
+		return json.Unmarshal(data, &rec{})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func TestRecords(t *testing.T) {
+	ctx := context.Background()
+	b := bucket(t, open(t, t.TempDir()), "machines")
+
+	rev, err := b.Put(ctx, "a", rec{N: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got rec
+	if at, err := b.Get(ctx, "a", &got); err != nil || at != rev || got.N != 1 {
+		t.Fatalf("Get = %v, %d, %v; want what Put stored at revision %d", got, at, err, rev)
+	}
+	if _, err := b.Create(ctx, "a", rec{}); !errors.Is(err, ErrExists) {
+		t.Errorf("Create over a record = %v, want ErrExists", err)
+	}
+	if _, err := b.Update(ctx, "a", rec{}, rev+7); !errors.Is(err, ErrConflict) {
+		t.Errorf("Update of another revision = %v, want ErrConflict", err)
+	}
+	if _, err := b.Update(ctx, "a", rec{N: 2}, rev); err != nil {
+		t.Errorf("Update of the present revision: %v", err)
+	}
+	if _, err := b.Get(ctx, "missing", &got); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Get of a missing key = %v, want ErrNotFound", err)
+	}
+	for range 2 {
+		if err := b.Delete(ctx, "a"); err != nil {
+			t.Fatalf("Delete: %v", err)
+		}
+	}
+	if _, err := b.Get(ctx, "a", &got); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Get of a deleted key = %v, want ErrNotFound", err)
+	}
+	if left := keys(t, b); len(left) != 0 {
+		t.Errorf("All lists deleted keys: %v", left)
+	}
+	if _, err := b.Create(ctx, "a", rec{N: 3}); err != nil {
+		t.Errorf("Create after Delete: %v", err)
+	}
+	if got := keys(t, b); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("All = %v, want [a]", got)
+	}
+}
+
+func TestInvalidInputIsRefused(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir())
+	b := bucket(t, s, "machines")
+	for _, key := range []string{"", ".", "a.", ".a", "a..b", "a b", "a*", ">", "a/b", "ä", "a\n", strings.Repeat("a", 300)} {
+		if _, err := b.Put(ctx, key, rec{}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("Put(%q) = %v, want ErrInvalid", key, err)
+		}
+		if _, err := b.Get(ctx, key, &rec{}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("Get(%q) = %v, want ErrInvalid", key, err)
+		}
+		if err := b.Delete(ctx, key); !errors.Is(err, ErrInvalid) {
+			t.Errorf("Delete(%q) = %v, want ErrInvalid", key, err)
+		}
+	}
+	if _, err := b.Put(ctx, "big", strings.Repeat("x", MaxRecord)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("Put of too large a value = %v, want ErrInvalid", err)
+	}
+	if _, err := b.Put(ctx, "big", strings.Repeat("x", MaxRecord-2)); err != nil {
+		t.Errorf("Put of the largest value: %v", err)
+	}
+	if _, err := b.Put(ctx, "chan", make(chan int)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("Put of a value without JSON form = %v, want ErrInvalid", err)
+	}
+	if _, err := s.Bucket(ctx, "../x"); !errors.Is(err, ErrInvalid) {
+		t.Errorf("Bucket(../x) = %v, want ErrInvalid", err)
+	}
+}
+
+func TestRecordsSurviveReopening(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s := open(t, dir)
+	b := bucket(t, s, "machines")
+	for i := range 50 {
+		if _, err := b.Put(ctx, fmt.Sprintf("k%d", i), rec{N: i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Delete(ctx, "k7"); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	b = bucket(t, open(t, dir), "machines")
+	if got := keys(t, b); len(got) != 49 || slices.Contains(got, "k7") {
+		t.Errorf("after reopening: %d records, want 49 without k7", len(got))
+	}
+}
+
+func TestCreateHasOneWinner(t *testing.T) {
+	ctx := context.Background()
+	b := bucket(t, open(t, t.TempDir()), "slots")
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	won := 0
+	for i := range 8 {
+		wg.Go(func() {
+			_, err := b.Create(ctx, "slot", rec{N: i})
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				won++
+			} else if !errors.Is(err, ErrExists) {
+				t.Errorf("Create = %v, want ErrExists", err)
+			}
+		})
+	}
+	wg.Wait()
+	if won != 1 {
+		t.Errorf("%d writers created the same key, want 1", won)
+	}
+}
+
+func TestAllReadsMoreThanOneBatch(t *testing.T) {
+	ctx := context.Background()
+	b := bucket(t, open(t, t.TempDir()), "machines")
+	const n = 2*scanBatch + 5
+	for i := range n {
+		if _, err := b.Put(ctx, fmt.Sprintf("k%05d", i), rec{N: i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := keys(t, b); len(got) != n || !slices.IsSorted(got) {
+		t.Errorf("All gave %d records (in order: %v), want %d in order", len(got), slices.IsSorted(got), n)
+	}
+	stop := errors.New("stop")
+	if err := b.All(ctx, func(string, []byte) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("All = %v, want the callback's error", err)
+	}
+}
+
+func TestSecondServerIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if _, err := Open(context.Background(), Config{Dir: dir}); !errors.Is(err, ErrLocked) {
+		t.Errorf("second Open = %v, want ErrLocked", err)
+	}
+	s.Close()
+	open(t, dir)
+}
+
+func TestDamageIsReported(t *testing.T) {
+	ctx := context.Background()
+	tests := []struct {
+		name   string
+		damage func(stream string) error
+		want   error // of Open
+	}{
+		{"description cut off", func(d string) error { return os.Truncate(filepath.Join(d, "meta.inf"), 10) }, ErrDamaged},
+		{"description removed", func(d string) error { return os.Remove(filepath.Join(d, "meta.inf")) }, ErrDamaged},
+		{"checksum removed", func(d string) error { return os.Remove(filepath.Join(d, "meta.sum")) }, ErrDamaged},
+		{"index removed", func(d string) error { return os.Remove(filepath.Join(d, "msgs", "index.db")) }, nil},
+		{"index overwritten", func(d string) error {
+			return os.WriteFile(filepath.Join(d, "msgs", "index.db"), []byte("nonsense"), 0o600)
+		}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir)
+			b := bucket(t, s, "machines")
+			for i := range 10 {
+				if _, err := b.Put(ctx, fmt.Sprintf("k%d", i), rec{N: i}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Close()
+			if err := tt.damage(filepath.Join(dir, "jetstream", "$G", "streams", "KV_machines")); err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(ctx, Config{Dir: dir})
+			if !errors.Is(err, tt.want) {
+				t.Fatalf("Open = %v, want %v", err, tt.want)
+			}
+			if err != nil {
+				t.Log(err)
+				return
+			}
+			defer s.Close()
+			if got := keys(t, bucket(t, s, "machines")); len(got) != 10 {
+				t.Errorf("%d records after mending, want 10", len(got))
+			}
+		})
+	}
+}
+
+func TestDirectoryThatIsAFileIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), Config{Dir: path}); err == nil {
+		t.Error("Open of a file succeeded")
+	}
+}
+
+func TestLog(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	s := open(t, dir)
+	l, err := s.Log(ctx, "events", LogLimits{MaxAge: time.Hour, MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if _, err := l.Append(ctx, fmt.Sprintf("m%d", i%2), rec{N: i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(q LogQuery) (ns []int) {
+		t.Helper()
+		err := l.Read(ctx, q, func(e Entry) error {
+			var r rec
+			ns = append(ns, 0)
+			err := json.Unmarshal(e.Data, &r)
+			ns[len(ns)-1] = r.N
+			if e.Subject != fmt.Sprintf("m%d", r.N%2) || e.Time.IsZero() {
+				t.Errorf("entry %d has subject %q and time %v", r.N, e.Subject, e.Time)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ns
+	}
+	tests := []struct {
+		name string
+		q    LogQuery
+		want []int
+	}{
+		{"all", LogQuery{}, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}},
+		{"one subject", LogQuery{Filter: "m1"}, []int{1, 3, 5, 7, 9}},
+		{"from a sequence", LogQuery{From: 8}, []int{7, 8, 9}},
+		{"limited", LogQuery{Filter: "m0", Limit: 2}, []int{0, 2}},
+		{"since long ago", LogQuery{Since: time.Now().Add(-time.Hour), Limit: 1}, []int{0}},
+		{"since the future", LogQuery{Since: time.Now().Add(time.Hour)}, nil},
+		{"nothing matches", LogQuery{Filter: "m9"}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := read(tt.q); !slices.Equal(got, tt.want) {
+				t.Errorf("Read = %v, want %v", got, tt.want)
+			}
+		})
+	}
+	if err := l.Purge(ctx, "m0"); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(LogQuery{}); !slices.Equal(got, []int{1, 3, 5, 7, 9}) {
+		t.Errorf("after Purge: %v", got)
+	}
+	s.Close()
+	s = open(t, dir)
+	if l, err = s.Log(ctx, "events", LogLimits{MaxAge: time.Hour, MaxPerSubject: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(LogQuery{}); !slices.Equal(got, []int{7, 9}) {
+		t.Errorf("after reopening with a limit of 2: %v", got)
+	}
+}
+
+func TestFollow(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	l, err := open(t, t.TempDir()).Log(ctx, "events", LogLimits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(ctx, "m1", rec{N: 1}); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan Entry)
+	done := make(chan error, 1)
+	go func() {
+		done <- l.Follow(ctx, "m1", 1, func(e Entry) error { got <- e; return nil })
+	}()
+	first := <-got
+	if _, err := l.Append(ctx, "m2", rec{N: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(ctx, "m1", rec{N: 3}); err != nil {
+		t.Fatal(err)
+	}
+	second := <-got
+	if first.Seq != 1 || second.Seq != 3 {
+		t.Errorf("Follow gave sequences %d and %d, want 1 and 3", first.Seq, second.Seq)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Follow after its context ended = %v, want nil", err)
+	}
+	stop := errors.New("stop")
+	if err := l.Follow(context.Background(), "", 1, func(Entry) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("Follow = %v, want the callback's error", err)
+	}
+}
+
+// TestKilledServerLosesNothing kills a process that writes records and looks
+// for each one that it was told is stored.
+func TestKilledServerLosesNothing(t *testing.T) {
+	if dir := os.Getenv("ATOLL_STORE_TEST_DIR"); dir != "" {
+		writeUntilKilled(t, dir)
+		return
+	}
+	dir := t.TempDir()
+	for round := range 3 {
+		last := killAfter(t, dir, round*1000, 200)
+		s := open(t, dir)
+		b := bucket(t, s, "machines")
+		for n := round * 1000; n <= last; n++ {
+			var r rec
+			_, err := b.Get(context.Background(), fmt.Sprintf("k%d", n), &r)
+			if n%3 == 2 && n+1 <= last { // deleted again after the next was written
+				if !errors.Is(err, ErrNotFound) {
+					t.Errorf("deleted record %d is back after the kill: %v", n, err)
+				}
+			} else if n%3 != 2 && (err != nil || r.N != n) {
+				t.Errorf("record %d after the kill: %v, %v", n, r, err)
+			}
+		}
+		s.Close()
+	}
+}
+
+// killAfter starts the writer, waits until n records are stored and kills it.
+// It returns the last number that the writer reported.
+func killAfter(t *testing.T, dir string, start, n int) int {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledServerLosesNothing$")
+	cmd.Env = append(os.Environ(), "ATOLL_STORE_TEST_DIR="+dir, fmt.Sprintf("ATOLL_STORE_TEST_START=%d", start))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	last := -1
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if k, err := fmt.Sscanf(lines.Text(), "stored %d", &last); k == 1 && err == nil && last == start+n {
+			cmd.Process.Kill()
+		}
+	}
+	cmd.Wait()
+	if last < start+n {
+		t.Fatalf("writer ended after %d: %s", last, stderr.String())
+	}
+	return last
+}
+
+func writeUntilKilled(t *testing.T, dir string) {
+	ctx := context.Background()
+	b := bucket(t, open(t, dir), "machines")
+	start := 0
+	fmt.Sscan(os.Getenv("ATOLL_STORE_TEST_START"), &start)
+	for n := start; ; n++ {
+		if n%3 == 0 && n > start {
+			if err := b.Delete(ctx, fmt.Sprintf("k%d", n-1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := b.Put(ctx, fmt.Sprintf("k%d", n), rec{N: n}); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("stored %d\n", n)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, t.TempDir())
+	b := bucket(t, s, "machines")
+	l, err := s.Log(ctx, "events", LogLimits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 50 {
+				key := fmt.Sprintf("w%d.k%d", w, i)
+				if _, err := b.Put(ctx, key, rec{N: i}); err != nil {
+					t.Error(err)
+				}
+				if _, err := l.Append(ctx, key, rec{N: i}); err != nil {
+					t.Error(err)
+				}
+				if i%10 == 0 {
+					if err := b.All(ctx, func(string, []byte) error { return nil }); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := len(keys(t, b)); got != 200 {
+		t.Errorf("%d records, want 200", got)
+	}
+}
+
+// machineSized is about as large as the record of a machine.
+var machineSized = rec{S: strings.Repeat("x", 700)}
+
+func BenchmarkPut(b *testing.B) {
+	ctx := context.Background()
+	bk := bucket(b, open(b, b.TempDir()), "machines")
+	for i := 0; b.Loop(); i++ {
+		if _, err := bk.Put(ctx, fmt.Sprintf("k%d", i%1000), machineSized); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDelete(b *testing.B) {
+	ctx := context.Background()
+	bk := bucket(b, open(b, b.TempDir()), "machines")
+	for i := 0; b.Loop(); i++ {
+		if err := bk.Delete(ctx, fmt.Sprintf("k%d", i)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	ctx := context.Background()
+	bk := bucket(b, open(b, b.TempDir()), "machines")
+	if _, err := bk.Put(ctx, "k", machineSized); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := bk.Get(ctx, "k", &rec{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	ctx := context.Background()
+	l, err := open(b, b.TempDir()).Log(ctx, "events", LogLimits{MaxBytes: 64 << 20})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := l.Append(ctx, "m1", rec{S: "a line of a log"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkOpen measures a start with records there, and what they cost in memory.
+func BenchmarkOpen(b *testing.B) {
+	for _, n := range []int{0, 1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			ctx := context.Background()
+			dir := b.TempDir()
+			s := open(b, dir)
+			bk := bucket(b, s, "machines")
+			for i := range n {
+				if _, err := bk.Put(ctx, fmt.Sprintf("k%d", i), machineSized); err != nil {
+					b.Fatal(err)
+				}
+			}
+			s.Close()
+			var before, after runtime.MemStats
+			for b.Loop() {
+				b.StopTimer()
+				runtime.GC()
+				runtime.ReadMemStats(&before)
+				b.StartTimer()
+				s, err := Open(ctx, Config{Dir: dir})
+				if err != nil {
+					b.Fatal(err)
+				}
+				bk := bucket(b, s, "machines")
+				if err := bk.All(ctx, func(string, []byte) error { return nil }); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				runtime.GC()
+				runtime.ReadMemStats(&after)
+				b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB")
+				s.Close()
+				b.StartTimer()
+			}
+		})
+	}
+}
