@@ -1,0 +1,167 @@
+// Package edge is the proxy in front of the guests: it tells by host name or
+// headers which port of which machine a request is for, lets through what the
+// machine allows, and carries it there; what is for no guest goes to the APIs.
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+
+	"github.com/atoll-cloud/atoll/machine"
+	"github.com/atoll-cloud/atoll/observe"
+	"github.com/atoll-cloud/atoll/wire"
+)
+
+// Engine is what the edge needs of the machine engine.
+type Engine interface {
+	// Get returns a machine that is not ended, or machine.ErrNotFound.
+	Get(id string) (machine.Machine, error)
+	// Dial connects to a TCP port in a machine. It fails with
+	// machine.ErrNotFound, ErrPortClosed or ErrUnavailable.
+	Dial(ctx context.Context, id string, port int) (net.Conn, error)
+	// Done is closed once the machine has ended, and for unknown ones at once.
+	Done(id string) <-chan struct{}
+}
+
+// Config is what New needs.
+type Config struct {
+	Engine Engine
+	// Domain is the name under which guests are published. Host names of the
+	// form <port>-<id> under any other domain reach guests as well, so that any
+	// wildcard name may point here; Domain itself never does.
+	Domain string
+	// Fallback answers requests that are for no guest: the APIs.
+	Fallback http.Handler
+	Logger   *slog.Logger
+	// MaxRequests is how many requests and open tunnels one machine may hold
+	// at a time; 0 takes 1024.
+	MaxRequests int
+}
+
+// Edge is the proxy. It is an http.Handler; Close ends what it holds open.
+type Edge struct {
+	engine      Engine
+	domain      string
+	fallback    http.Handler
+	log         *slog.Logger
+	maxRequests int64
+	machines    *upstreams
+	proxy       *httputil.ReverseProxy
+}
+
+// New returns a proxy that is ready to serve.
+func New(c Config) *Edge {
+	e := &Edge{
+		engine:      c.Engine,
+		domain:      c.Domain,
+		fallback:    c.Fallback,
+		log:         c.Logger,
+		maxRequests: int64(c.MaxRequests),
+		machines:    newUpstreams(c.Engine),
+	}
+	if e.maxRequests == 0 {
+		e.maxRequests = 1024
+	}
+	e.proxy = &httputil.ReverseProxy{
+		Rewrite:        rewrite,
+		Transport:      roundTripper{},
+		ModifyResponse: modifyResponse,
+		ErrorHandler:   e.answerFailure,
+		FlushInterval:  -1, // a guest's byte is a client's byte at once
+		BufferPool:     buffers,
+		ErrorLog:       slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
+	}
+	return e
+}
+
+// Close cuts every connection to guests, tunnels included.
+func (e *Edge) Close() { e.machines.close() }
+
+// ServeHTTP carries the request to its guest or to the APIs.
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t, forGuest, err := findTarget(r, e.domain)
+	if !forGuest {
+		if preflightNames(r, headerSandboxID) {
+			// The preflight of a request that its headers will route here: a
+			// browser sends it without them.
+			answerPreflight(w, r)
+			return
+		}
+		e.fallback.ServeHTTP(w, r)
+		return
+	}
+	observe.SetRoute(r.Context(), "edge", routeClass(t, r.URL.Path))
+	if t.port != wire.GuestPort {
+		observe.HidePath(r.Context())
+	}
+	if err != nil {
+		answerProblem(w, r, problemBadTarget(err))
+		return
+	}
+	observe.SetMachine(r.Context(), t.id)
+	if p := e.refuse(r, t); p != nil {
+		if mayAnswerPreflight(r, t, p) {
+			answerPreflight(w, r)
+			return
+		}
+		answerProblem(w, r, p)
+		return
+	}
+	if t.port == wire.GuestPort && isPreflight(r) {
+		answerPreflight(w, r)
+		return
+	}
+	e.forward(w, r, t)
+}
+
+// refuse returns why the request may not go to its target, or nil.
+func (e *Edge) refuse(r *http.Request, t target) *problem {
+	if r.Method == http.MethodConnect {
+		return problemMethod(t)
+	}
+	if t.port == wire.GuestPort && !allowedGuestPath(r.URL) && !isPreflight(r) {
+		return problemControlRoute(t)
+	}
+	m, err := e.engine.Get(t.id)
+	switch {
+	case errors.Is(err, machine.ErrNotFound):
+		return problemNotFound(t)
+	case err != nil:
+		e.log.Error("finding the machine of a request failed", "machine", t.id, "error", err)
+		return problemUnavailable(t)
+	}
+	switch m.State {
+	case machine.Running:
+	case machine.Creating:
+		return problemUnavailable(t)
+	default:
+		return problemNotFound(t)
+	}
+	return checkTraffic(r, t, m.TrafficToken)
+}
+
+// forward carries an admitted request to its guest.
+func (e *Edge) forward(w http.ResponseWriter, r *http.Request, t target) {
+	up := e.machines.get(t.id)
+	if up == nil {
+		answerProblem(w, r, problemUnavailable(t)) // shutting down
+		return
+	}
+	defer up.inFlight.Add(-1)
+	if up.inFlight.Add(1) > e.maxRequests {
+		answerProblem(w, r, problemTooMany(t, e.maxRequests))
+		return
+	}
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		// A guest may answer before it has read the whole body. Writers that
+		// cannot do both at once are the tests' recorders.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
+	w.Header().Del(observe.RequestIDHeader) // modifyResponse sets it, once
+	ctx := context.WithValue(r.Context(), routeKey{}, &route{target: t, up: up})
+	e.proxy.ServeHTTP(w, r.WithContext(ctx))
+}

@@ -1,0 +1,135 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"strings"
+
+	"github.com/atoll-cloud/atoll/machine"
+	"github.com/atoll-cloud/atoll/observe"
+	"github.com/atoll-cloud/atoll/wire"
+)
+
+// route is where one request goes.
+type route struct {
+	target
+	up *upstream
+}
+
+type routeKey struct{}
+
+func routeOf(r *http.Request) *route { return r.Context().Value(routeKey{}).(*route) }
+
+// dropped are request headers that no guest may see or no client may set: what
+// addressed the request, what only the host may say, and what proxies say
+// about clients. ReverseProxy itself drops the other forwarding headers.
+var dropped = []string{
+	headerSandboxID, headerSandboxPort, headerTrafficToken, wire.ControlHeader,
+	"X-Real-Ip", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-Prefix", "X-Forwarded-Scheme", "X-Forwarded-Ssl",
+}
+
+// rewrite turns the client's request into the one for the guest. The path, the
+// query and the host name stay as the client wrote them.
+func rewrite(p *httputil.ProxyRequest) {
+	to := routeOf(p.In)
+	out := p.Out
+	out.URL.Scheme = "http"
+	out.URL.Host = "guest:" + strconv.Itoa(to.port)
+	out.URL.User = nil
+	out.URL.RawQuery = p.In.URL.RawQuery
+	for _, name := range dropped {
+		delete(out.Header, name)
+		delete(out.Trailer, name)
+	}
+	p.SetXForwarded()
+	// "Upgrade: h2c" would open a way past every check of this package for the
+	// requests that follow on the connection; the daemon upgrades nothing for
+	// clients.
+	if up := out.Header.Get("Upgrade"); up != "" && (to.port == wire.GuestPort || strings.Contains(strings.ToLower(up), "h2c")) {
+		out.Header.Del("Upgrade")
+		out.Header.Del("Connection")
+		out.Header.Del("Http2-Settings")
+	}
+}
+
+// roundTripper sends a request over the connections of its machine.
+type roundTripper struct{}
+
+func (roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	up := routeOf(r).up
+	if isGRPC(r) {
+		return up.h2.RoundTrip(r)
+	}
+	return up.h1.RoundTrip(r)
+}
+
+// isGRPC reports whether the request needs HTTP/2 all the way.
+func isGRPC(r *http.Request) bool {
+	if r.ProtoMajor != 2 {
+		return false
+	}
+	rest, ok := strings.CutPrefix(r.Header.Get("Content-Type"), "application/grpc")
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+// errNotHTTP is a guest's answer that HTTP does not allow.
+var errNotHTTP = errors.New("the answer is not valid HTTP")
+
+// modifyResponse checks and trims the head of a guest's answer.
+func modifyResponse(res *http.Response) error {
+	to := routeOf(res.Request)
+	switch {
+	case res.StatusCode == http.StatusSwitchingProtocols:
+		if res.Request.Header.Get("Upgrade") == "" {
+			return fmt.Errorf("%w: protocol switched without being asked", errNotHTTP)
+		}
+	case res.StatusCode < 200 || res.StatusCode > 999:
+		return fmt.Errorf("%w: status %d", errNotHTTP, res.StatusCode)
+	}
+	if id := observe.RequestID(res.Request.Context()); id != "" {
+		res.Header.Set(observe.RequestIDHeader, id)
+	}
+	// Alt-Svc speaks for the whole origin, which with routing by headers is
+	// that of the APIs.
+	res.Header.Del("Alt-Svc")
+	if to.port == wire.GuestPort {
+		res.Header.Set("Access-Control-Allow-Origin", "*")
+		res.Header.Set("Access-Control-Expose-Headers", "*")
+	}
+	return nil
+}
+
+// answerFailure answers a request that could not be carried out.
+func (e *Edge) answerFailure(w http.ResponseWriter, r *http.Request, err error) {
+	to := routeOf(r)
+	if id := observe.RequestID(r.Context()); id != "" {
+		w.Header().Set(observe.RequestIDHeader, id)
+	}
+	var p *problem
+	switch {
+	case to.up.ended.Err() != nil || errors.Is(err, machine.ErrNotFound):
+		p = problemNotFound(to.target)
+	case r.Context().Err() != nil:
+		w.WriteHeader(statusClientGone)
+		return
+	case errors.Is(err, machine.ErrPortClosed):
+		p = problemPortClosed(to.target)
+	case errors.Is(err, machine.ErrUnavailable):
+		p = problemUnavailable(to.target)
+	case errors.Is(err, context.DeadlineExceeded):
+		p = problemSilent(to.target)
+	default:
+		p = problemBroken(to.target)
+	}
+	e.log.Debug("a request did not reach its guest", "request", observe.RequestID(r.Context()),
+		"machine", to.id, "port", to.port, "error", err)
+	answerProblem(w, r, p)
+}
+
+// statusClientGone is the customary status, for the log alone, of a request
+// whose client left before there was an answer.
+const statusClientGone = 499

@@ -1,0 +1,181 @@
+package edge
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// problem is an answer of the edge's own. The JSON fields and the wording of
+// "was not found" and "port is not open" are E2B's: published SDKs read them.
+type problem struct {
+	SandboxID string `json:"sandboxId,omitempty"`
+	Message   string `json:"message"`
+	Port      int    `json:"port,omitempty"`
+	Code      int    `json:"code"`
+
+	Title string   `json:"-"` // the page's heading
+	Steps []string `json:"-"` // what the reader can do
+}
+
+func problemNotFound(t target) *problem {
+	return &problem{
+		SandboxID: t.id, Code: http.StatusBadGateway,
+		Message: "The sandbox was not found",
+		Title:   "This sandbox is not running",
+		Steps: []string{
+			"It has ended, or there never was one with this id: check the address.",
+			"Sandboxes end when their time-out passes. Create a new one, with a longer time-out if need be, and use the address that it gives you.",
+		},
+	}
+}
+
+func problemPortClosed(t target) *problem {
+	return &problem{
+		SandboxID: t.id, Port: t.port, Code: http.StatusBadGateway,
+		Message: "The sandbox is running but port is not open",
+		Title:   "Nothing listens on port " + strconv.Itoa(t.port),
+		Steps: []string{
+			"The sandbox is running, but no program in it listens on this port.",
+			"Start the server in the sandbox, or wait until it is up, and load this page again.",
+			"Check that the server uses the port in this page's address.",
+		},
+	}
+}
+
+func problemSilent(t target) *problem {
+	return &problem{
+		SandboxID: t.id, Port: t.port, Code: http.StatusBadGateway,
+		Message: "The sandbox did not accept the connection in time",
+		Title:   "No answer from port " + strconv.Itoa(t.port),
+		Steps:   []string{"The sandbox did not accept the connection in time. It may be very busy: try again shortly."},
+	}
+}
+
+func problemBroken(t target) *problem {
+	return &problem{
+		SandboxID: t.id, Port: t.port, Code: http.StatusBadGateway,
+		Message: "The service in the sandbox closed the connection or did not answer with HTTP",
+		Title:   "Port " + strconv.Itoa(t.port) + " did not answer properly",
+		Steps: []string{
+			"A program listens on this port, but it closed the connection or sent something that is not HTTP.",
+			"Look at the program's output in the sandbox. Servers that expect TLS must be told to serve plain HTTP.",
+		},
+	}
+}
+
+func problemUnavailable(t target) *problem {
+	return &problem{
+		SandboxID: t.id, Code: http.StatusServiceUnavailable,
+		Message: "The sandbox cannot be reached at the moment: try again",
+		Title:   "This sandbox is not ready",
+		Steps:   []string{"It is starting, or is being moved. Load this page again in a moment."},
+	}
+}
+
+func problemTooMany(t target, limit int64) *problem {
+	return &problem{
+		SandboxID: t.id, Port: t.port, Code: http.StatusTooManyRequests,
+		Message: fmt.Sprintf("The sandbox has %d requests open, the most it may have: end some or try again later", limit),
+		Title:   "Too many requests at once",
+		Steps:   []string{fmt.Sprintf("This sandbox has %d requests open, the most it may have. Try again shortly.", limit)},
+	}
+}
+
+func problemToken(t target, what string) *problem {
+	return &problem{
+		SandboxID: t.id, Port: t.port, Code: http.StatusForbidden,
+		Message: "Sandbox is secured with traffic access token: the header '" + strings.ToLower(headerTrafficToken) + "' " + what,
+		Title:   "This sandbox is private",
+		Steps:   []string{"Requests to it need the header " + strings.ToLower(headerTrafficToken) + " with the sandbox's traffic access token, which whoever created the sandbox has."},
+	}
+}
+
+func problemControlRoute(t target) *problem {
+	return &problem{
+		SandboxID: t.id, Port: t.port, Code: http.StatusNotFound,
+		Message: "This path does not exist or is reserved for the host: it cannot be reached through the sandbox's address",
+		Title:   "There is nothing here",
+		Steps:   []string{"This port belongs to the daemon that the SDKs talk to. Programs of your own are reached by their own port in the address."},
+	}
+}
+
+func problemMethod(t target) *problem {
+	return &problem{
+		SandboxID: t.id, Port: t.port, Code: http.StatusMethodNotAllowed,
+		Message: "CONNECT does not reach sandboxes: use a WebSocket, or forward the port with the command line",
+		Title:   "CONNECT does not reach sandboxes",
+		Steps:   []string{"Use a WebSocket, or forward the port with the command line."},
+	}
+}
+
+func problemBadTarget(err error) *problem {
+	return &problem{
+		Code:    http.StatusBadRequest,
+		Message: "This is not the address of a sandbox: " + err.Error(),
+		Title:   "This is not the address of a sandbox",
+		Steps:   []string{"Addresses have the form <port>-<sandbox id>.<domain>: " + err.Error() + "."},
+	}
+}
+
+//go:embed page.html
+var pageText string
+
+var page = template.Must(template.New("page").Parse(pageText))
+
+// answerProblem writes a problem as a page to people and as JSON to programs.
+func answerProblem(w http.ResponseWriter, r *http.Request, p *problem) {
+	var body bytes.Buffer
+	h := w.Header()
+	if wantsPage(r) {
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		if err := page.Execute(&body, p); err != nil {
+			http.Error(w, p.Message, p.Code)
+			return
+		}
+	} else {
+		h.Set("Content-Type", "application/json; charset=utf-8")
+		if err := json.NewEncoder(&body).Encode(p); err != nil {
+			http.Error(w, p.Message, p.Code)
+			return
+		}
+	}
+	h.Set("Access-Control-Allow-Origin", "*") // let programs in browsers read the reason
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	if p.Code == http.StatusServiceUnavailable || p.Code == http.StatusTooManyRequests {
+		h.Set("Retry-After", "1")
+	}
+	w.WriteHeader(p.Code)
+	if r.Method != http.MethodHead {
+		// A client that is gone has no use for the rest.
+		_, _ = w.Write(body.Bytes())
+	}
+}
+
+// wantsPage reports whether a person looks at the answer: a browser that loads
+// a page, as against a program in a page that fetches.
+func wantsPage(r *http.Request) bool {
+	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" && mode != "navigate" {
+		return false
+	}
+	for _, accept := range r.Header["Accept"] {
+		for part := range strings.SplitSeq(accept, ",") {
+			kind, _, _ := strings.Cut(part, ";")
+			switch strings.ToLower(strings.TrimSpace(kind)) {
+			case "text/html", "application/xhtml+xml":
+				return true
+			case "application/json":
+				return false
+			}
+		}
+	}
+	return false
+}
