@@ -1,0 +1,52 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// These are set once by TestMain.
+var (
+	repository string // the root of the source tree
+	binary     string // bin/atoll
+	dataDir    string // kept between runs, so that the base template is built once
+)
+
+func TestMain(m *testing.M) {
+	if err := prepare(); err != nil {
+		fmt.Fprintln(os.Stderr, "test:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// prepare builds what the tests drive and finds a place for its data.
+func prepare() error {
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	repository = filepath.Dir(dir)
+	binary = filepath.Join(repository, "bin", "atoll")
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("these tests start sandboxes and need root: sudo make test")
+	}
+	if os.Getenv("ATOLL_TEST_BUILT") == "" { // make test has done it already
+		build := exec.Command("make", "-s", "-C", repository, "build", "sdks")
+		build.Stdout, build.Stderr = os.Stderr, os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("build what is tested: %w", err)
+		}
+	}
+	if dataDir = os.Getenv("ATOLL_TEST_DATA"); dataDir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return fmt.Errorf("no place for the test data; set ATOLL_TEST_DATA: %w", err)
+		}
+		dataDir = filepath.Join(cache, "atoll-test")
+	}
+	return os.MkdirAll(dataDir, 0o700)
+}
