@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
@@ -43,7 +44,11 @@ func rewrite(p *httputil.ProxyRequest) {
 	out.URL.RawQuery = p.In.URL.RawQuery
 	for _, name := range dropped {
 		delete(out.Header, name)
-		delete(out.Trailer, name)
+	}
+	if len(p.In.Trailer) > 0 {
+		// The values come after the body, into the map of the inbound request.
+		out.Trailer = p.In.Trailer
+		out.Body = trailed{out.Body, out.Trailer}
 	}
 	p.SetXForwarded()
 	// "Upgrade: h2c" would open a way past every check of this package for the
@@ -54,6 +59,23 @@ func rewrite(p *httputil.ProxyRequest) {
 		out.Header.Del("Connection")
 		out.Header.Del("Http2-Settings")
 	}
+}
+
+// trailed is a request body that drops what no client may send from the
+// trailer that follows it.
+type trailed struct {
+	io.ReadCloser
+	trailer http.Header
+}
+
+func (b trailed) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		for _, name := range dropped {
+			delete(b.trailer, name)
+		}
+	}
+	return n, err
 }
 
 // roundTripper sends a request over the connections of its machine.
