@@ -1,0 +1,175 @@
+// Package client speaks to a running Atoll: to its E2B-compatible control API
+// and, through the edge, to the daemon inside each sandbox. The command line
+// and the tests are written on top of it.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// maxBody bounds what is read of one JSON answer.
+const maxBody = 64 << 20
+
+// Config says where an Atoll is and who is asking.
+type Config struct {
+	// APIURL is the base address of the control API, such as http://127.0.0.1:3000.
+	APIURL string
+	// SandboxURL is the base address of the edge; empty means APIURL, because
+	// Atoll serves both on one port.
+	SandboxURL string
+	// APIKey is a team's key, sent as X-API-Key.
+	APIKey string
+	// AdminToken, where set, is sent as X-Admin-Token on the calls that manage keys.
+	AdminToken string
+	// UserAgent is sent on every request; empty means "atoll-client".
+	UserAgent string
+	// HTTP is the client used for all requests; nil makes one of our own.
+	HTTP *http.Client
+}
+
+// Client is safe for use by many goroutines at once.
+type Client struct {
+	cfg     Config
+	api     *url.URL
+	sandbox *url.URL
+	http    *http.Client
+}
+
+// New checks cfg and returns a client. It does not connect.
+func New(cfg Config) (*Client, error) {
+	api, err := baseURL(cfg.APIURL)
+	if err != nil {
+		return nil, fmt.Errorf("read API address: %w", err)
+	}
+	sandbox := api
+	if cfg.SandboxURL != "" {
+		if sandbox, err = baseURL(cfg.SandboxURL); err != nil {
+			return nil, fmt.Errorf("read sandbox address: %w", err)
+		}
+	}
+	if strings.ContainsAny(cfg.APIKey+cfg.AdminToken, "\r\n") {
+		return nil, errors.New("the API key contains a line break")
+	}
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = "atoll-client"
+	}
+	c := &Client{cfg: cfg, api: api, sandbox: sandbox, http: cfg.HTTP}
+	if c.http == nil {
+		c.http = &http.Client{Transport: newTransport()}
+	}
+	return c, nil
+}
+
+// newTransport returns a transport for both short calls and streams that stay
+// open for hours, so it bounds only how long connecting may take.
+func newTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 64
+	t.IdleConnTimeout = 90 * time.Second
+	// Answers are passed on as they come; unpacking is for whoever asked for it.
+	t.DisableCompression = true
+	return t
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// APIURL is the base address in use, without a trailing slash.
+func (c *Client) APIURL() string { return c.api.String() }
+
+// SandboxURL is the edge's base address in use, without a trailing slash.
+func (c *Client) SandboxURL() string { return c.sandbox.String() }
+
+func baseURL(s string) (*url.URL, error) {
+	if s == "" {
+		return nil, errors.New("it is empty")
+	}
+	u, err := url.Parse(strings.TrimRight(s, "/"))
+	if err != nil {
+		return nil, err
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("%q must look like http://host:port", s)
+	}
+	return u, nil
+}
+
+// call is one request to the control API.
+type call struct {
+	method string
+	path   []string // segments, not yet escaped
+	query  url.Values
+	in     any // sent as JSON unless nil
+	out    any // filled from JSON unless nil
+	admin  bool
+}
+
+// do sends a call and returns the answer's headers. Answers outside 2xx
+// become an *Error.
+func (c *Client) do(ctx context.Context, k call) (http.Header, error) {
+	var body io.Reader
+	if k.in != nil {
+		b, err := json.Marshal(k.in)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	u := *c.api
+	u.RawPath, u.Path = joinPath(c.api.EscapedPath(), k.path), c.api.Path+"/"+strings.Join(k.path, "/")
+	u.RawQuery = k.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, k.method, u.String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("User-Agent", c.cfg.UserAgent)
+	if c.cfg.APIKey != "" {
+		req.Header.Set("X-API-Key", c.cfg.APIKey)
+	}
+	if k.admin && c.cfg.AdminToken != "" {
+		req.Header.Set("X-Admin-Token", c.cfg.AdminToken)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, unreachable(c.api, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		return nil, readError(res)
+	}
+	if k.out == nil {
+		return res.Header, nil
+	}
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxBody)).Decode(k.out); err != nil {
+		return nil, fmt.Errorf("read answer of %s /%s: %w", k.method, strings.Join(k.path, "/"), err)
+	}
+	return res.Header, nil
+}
+
+func joinPath(base string, segments []string) string {
+	var b strings.Builder
+	b.WriteString(base)
+	for _, s := range segments {
+		b.WriteByte('/')
+		b.WriteString(url.PathEscape(s))
+	}
+	return b.String()
+}
+
+// Health returns nil when the server answers that it is well.
+func (c *Client) Health(ctx context.Context) error {
+	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"health"}})
+	return err
+}

@@ -1,0 +1,97 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"connectrpc.com/connect"
+)
+
+// Error is an answer of the server that was not a success.
+type Error struct {
+	Status  int    // HTTP status
+	Code    string // the server's machine-readable code, often empty
+	Message string // a sentence for the user
+}
+
+func (e *Error) Error() string {
+	if e.Message == "" {
+		return fmt.Sprintf("the server answered %d %s", e.Status, http.StatusText(e.Status))
+	}
+	return e.Message
+}
+
+// ErrUnreachable wraps failures to talk to the server at all.
+var ErrUnreachable = errors.New("cannot reach the server")
+
+func unreachable(u *url.URL, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	// url.Error repeats method and address; its cause is what a person needs.
+	if ue := (*url.Error)(nil); errors.As(err, &ue) {
+		err = ue.Err
+	}
+	return fmt.Errorf("%w at %s: %w", ErrUnreachable, u, err)
+}
+
+// Status returns the HTTP status that err carries, or 0. Errors of the guest's
+// RPC services are given the status that says the same.
+func Status(err error) int {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Status
+	}
+	var ce *connect.Error
+	if errors.As(err, &ce) {
+		switch ce.Code() {
+		case connect.CodeNotFound:
+			return http.StatusNotFound
+		case connect.CodeUnauthenticated:
+			return http.StatusUnauthorized
+		case connect.CodePermissionDenied:
+			return http.StatusForbidden
+		case connect.CodeInvalidArgument:
+			return http.StatusBadRequest
+		case connect.CodeAlreadyExists:
+			return http.StatusConflict
+		case connect.CodeResourceExhausted:
+			return http.StatusTooManyRequests
+		case connect.CodeUnimplemented:
+			return http.StatusNotImplemented
+		case connect.CodeUnavailable:
+			return http.StatusBadGateway
+		}
+	}
+	return 0
+}
+
+// IsNotFound reports whether err says that what was asked for does not exist.
+func IsNotFound(err error) bool { return Status(err) == http.StatusNotFound }
+
+// readError turns an answer into an *Error. It understands the door's shape
+// ({code, message, error_code}) and plain text; anything else stays unread.
+func readError(res *http.Response) error {
+	e := &Error{Status: res.StatusCode}
+	b, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	if err != nil {
+		return e
+	}
+	var shape struct {
+		Message   string `json:"message"`
+		ErrorCode string `json:"error_code"`
+	}
+	switch {
+	case json.Unmarshal(b, &shape) == nil && shape.Message != "":
+		e.Message, e.Code = shape.Message, shape.ErrorCode
+	case strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain"):
+		e.Message = strings.TrimSpace(string(b))
+	}
+	return e
+}

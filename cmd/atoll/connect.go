@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/atoll-cloud/atoll/client"
+)
+
+// target is where to connect.
+type target struct {
+	credentials
+	keyFrom string // for messages: where the key was found
+}
+
+// target finds the server: flags first, then the environment, then the
+// credentials file. The file's secrets are never sent to another address than
+// the file's.
+func (a *app) target() (target, error) {
+	t := target{credentials: credentials{
+		APIURL:     strings.TrimRight(first(a.apiURL, a.env("E2B_API_URL")), "/"),
+		APIKey:     first(a.apiKey, a.env("E2B_API_KEY")),
+		SandboxURL: a.sandboxURL,
+		AdminToken: a.env("ATOLL_ADMIN_TOKEN"),
+	}, keyFrom: "E2B_API_KEY"}
+	if a.apiKey != "" {
+		t.keyFrom = "--api-key"
+	}
+	// E2B_SANDBOX_URL belongs to E2B_API_URL, not to an address given by flag.
+	if t.SandboxURL == "" && a.apiURL == "" {
+		t.SandboxURL = a.env("E2B_SANDBOX_URL")
+	}
+	file, err := readCredentials(a.dataDir())
+	if err != nil {
+		if t.APIURL != "" && t.APIKey != "" {
+			return t, nil
+		}
+		if t.APIURL != "" {
+			return t, (&failure{err: fmt.Errorf("no API key for %s", t.APIURL), code: codeFailed}).
+				hinted("set E2B_API_KEY")
+		}
+		return t, noCredentials(a.dataDir(), err)
+	}
+	if t.APIURL != "" && t.APIURL != strings.TrimRight(file.APIURL, "/") {
+		if t.APIKey == "" {
+			return t, (&failure{err: fmt.Errorf("no API key for %s", t.APIURL), code: codeFailed}).
+				hinted("set E2B_API_KEY; the key in " + a.dataDir() + " belongs to " + file.APIURL)
+		}
+		return t, nil
+	}
+	if t.APIKey == "" {
+		t.APIKey, t.keyFrom = file.APIKey, a.dataDir()
+	}
+	t.APIURL = file.APIURL
+	t.SandboxURL = first(t.SandboxURL, file.SandboxURL)
+	t.AdminToken = first(t.AdminToken, file.AdminToken)
+	t.Domain = file.Domain
+	return t, nil
+}
+
+// client connects to the server that target finds.
+func (a *app) client() (*client.Client, error) {
+	t, err := a.target()
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.New(client.Config{
+		APIURL: t.APIURL, SandboxURL: t.SandboxURL,
+		APIKey: t.APIKey, AdminToken: t.AdminToken,
+		UserAgent: "atoll/" + version(),
+	})
+	if err != nil {
+		return nil, usage("%v", err)
+	}
+	return c, nil
+}
+
+// find returns the sandbox with an id or with a unique beginning of one.
+func find(ctx context.Context, c *client.Client, id string) (client.Sandbox, error) {
+	if id == "" {
+		return client.Sandbox{}, usage("the sandbox id is empty")
+	}
+	s, err := c.Get(ctx, id)
+	if st := client.Status(err); err == nil || (st != http.StatusNotFound && st != http.StatusBadRequest) {
+		return s, err
+	}
+	all, listErr := c.List(ctx, client.ListFilter{})
+	if listErr != nil {
+		return s, listErr
+	}
+	full, err := expand(id, all)
+	if err != nil {
+		return s, err
+	}
+	return c.Get(ctx, full)
+}
+
+// expand turns a unique beginning of an id into the whole id.
+func expand(id string, all []client.Sandbox) (string, error) {
+	var match []string
+	for _, s := range all {
+		if s.SandboxID == id {
+			return id, nil
+		}
+		if strings.HasPrefix(s.SandboxID, id) {
+			match = append(match, s.SandboxID)
+		}
+	}
+	switch len(match) {
+	case 0:
+		return "", (&failure{err: fmt.Errorf("there is no sandbox %q", id), code: codeFailed}).
+			hinted("\"atoll ls\" shows the sandboxes that are running")
+	case 1:
+		return match[0], nil
+	}
+	return "", (&failure{err: fmt.Errorf("%d sandboxes begin with %q", len(match), id), code: codeFailed}).
+		hinted("write more of the id: " + strings.Join(match[:min(len(match), 4)], ", "))
+}
+
+// guest finds a sandbox and returns the way into it, as a guest user (empty:
+// the sandbox's default user).
+func (a *app) guest(ctx context.Context, id, user string) (*client.Guest, error) {
+	c, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	s, err := find(ctx, c, id)
+	if err != nil {
+		return nil, err
+	}
+	return c.Guest(s).As(user), nil
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// pairs reads K=V flags. A K alone takes its value from the environment where
+// env is given, as docker run -e does.
+func pairs(flag string, in []string, env func(string) string) (map[string]string, error) {
+	if len(in) == 0 {
+		return nil, nil
+	}
+	m := make(map[string]string, len(in))
+	for _, s := range in {
+		k, v, ok := strings.Cut(s, "=")
+		if !ok && env != nil {
+			v, ok = env(k), true
+		}
+		if !ok || k == "" {
+			return nil, usage("%s %q must look like KEY=VALUE", flag, s)
+		}
+		m[k] = v
+	}
+	return m, nil
+}
+
+var errNoCommand = errors.New("say what to run, after --")
