@@ -1,0 +1,156 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atoll-cloud/atoll/gvisor/protocol"
+)
+
+// createTimeout bounds one attempt to create a sandbox. The worker is killed
+// when it is over.
+const createTimeout = 60 * time.Second
+
+// Boot creates a sandbox and starts its guest anew. It returns when the first
+// process has been started.
+func (r *Runtime) Boot(ctx context.Context, spec Spec) error { return r.create(ctx, spec, "") }
+
+// Restore creates a sandbox whose guest goes on from the checkpoint in
+// imageDir. spec.Rootfs must be a copy of the root as it was then: gVisor does
+// not notice another one. It returns with the guest running.
+func (r *Runtime) Restore(ctx context.Context, spec Spec, imageDir string) error {
+	if !filepath.IsAbs(imageDir) {
+		return fmt.Errorf("checkpoint directory %q is not absolute", imageDir)
+	}
+	return r.create(ctx, spec, imageDir)
+}
+
+func (r *Runtime) create(ctx context.Context, spec Spec, imageDir string) error {
+	if err := spec.check(); err != nil {
+		return err
+	}
+	g := newGuest(spec.ID)
+	g.op.Lock()
+	defer g.op.Unlock()
+	r.mu.Lock()
+	if r.closed || r.machines[spec.ID] != nil {
+		r.mu.Unlock()
+		return fmt.Errorf("create sandbox %s: %w", spec.ID, ErrExists)
+	}
+	r.machines[spec.ID] = g
+	r.mu.Unlock()
+
+	err := r.attempt(ctx, g, &spec, imageDir)
+	if err != nil && ctx.Err() == nil {
+		// Rare failures of unclear cause are not repeated by another worker.
+		r.cfg.Logger.Warn("creating a sandbox failed; trying once more", slog.String("sandbox", spec.ID), slog.Any("error", err))
+		err = r.attempt(ctx, g, &spec, imageDir)
+	}
+	if err != nil {
+		r.mu.Lock()
+		delete(r.machines, spec.ID)
+		r.mu.Unlock()
+		g.ended()
+		return fmt.Errorf("create sandbox %s: %w", spec.ID, err)
+	}
+	r.watch(g)
+	return nil
+}
+
+// attempt leaves nothing behind if it fails.
+func (r *Runtime) attempt(ctx context.Context, g *guest, spec *Spec, imageDir string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	w, err := r.pool.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.pool.give(w)
+	if err := r.prepare(spec); err != nil {
+		return errors.Join(err, r.clear(g))
+	}
+	link, files := spec.link()
+	cwd := spec.Cwd
+	if cwd == "" {
+		cwd = "/"
+	}
+	req := &protocol.Request{Op: protocol.OpCreate, ID: spec.ID, StateDir: r.stateDir(spec.ID), ImageDir: imageDir,
+		Create: &protocol.Create{
+			Root: r.gvisorDir(), NetNS: r.netNS(), CgroupPath: r.cgroups.clonePath(spec.ID),
+			Rootfs: spec.Rootfs, Args: spec.Args, Env: spec.Env, Cwd: cwd, Hostname: spec.Hostname,
+			LogFile: spec.LogFile, Link: link, DebugDir: r.debugDir(),
+		}}
+	resp, err := w.call(ctx, req, files...)
+	if err == nil {
+		err = r.record(g, resp)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			w.kill()
+		}
+		return errors.Join(err, r.clear(g))
+	}
+	return nil
+}
+
+// prepare makes the cgroup and the files that the sandbox's processes read
+// when they start.
+func (r *Runtime) prepare(spec *Spec) error {
+	dir := r.stateDir(spec.ID)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	limits := limits{CPUs: spec.CPUs, PIDs: spec.PIDs}
+	if spec.MemoryBytes > 0 {
+		limits.Memory = spec.MemoryBytes + MemoryOverhead(spec.MemoryBytes)
+	}
+	join, err := r.cgroups.create(spec.ID, limits)
+	if err != nil {
+		return err
+	}
+	list := strings.Join(join, "\n")
+	if list != "" {
+		list += "\n"
+	}
+	if err := os.WriteFile(filepath.Join(dir, protocol.JoinFile), []byte(list), 0o600); err != nil {
+		return fmt.Errorf("write cgroup list: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, protocol.LimitsFile), []byte(seenLimits(spec)), 0o600); err != nil {
+		return fmt.Errorf("write limits: %w", err)
+	}
+	return nil
+}
+
+// seenLimits is what the guest sees as its CPUs and memory.
+func seenLimits(spec *Spec) string {
+	cpus := runtime.NumCPU()
+	if spec.CPUs > 0 {
+		cpus = int(math.Ceil(spec.CPUs))
+	}
+	memory := uint64(spec.MemoryBytes)
+	if memory == 0 {
+		var info unix.Sysinfo_t
+		if unix.Sysinfo(&info) == nil {
+			memory = uint64(info.Totalram) * uint64(info.Unit)
+		}
+	}
+	return strconv.Itoa(cpus) + " " + strconv.FormatUint(memory, 10) + "\n"
+}
+
+func (r *Runtime) debugDir() string {
+	if !r.cfg.Debug {
+		return ""
+	}
+	return filepath.Join(r.cfg.Root, "debug")
+}

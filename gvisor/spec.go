@@ -1,0 +1,90 @@
+package gvisor
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/atoll-cloud/atoll/gvisor/protocol"
+)
+
+// Spec describes a guest. For a restore Args and Cwd must be those of the
+// guest that was checkpointed; everything else may differ.
+type Spec struct {
+	// ID names the guest: letters, digits, '-' and '_', at most 40.
+	ID string
+	// Rootfs is the directory that is the guest's root. It is written to.
+	Rootfs string
+	// Args is the first process, as an absolute path and its arguments.
+	Args, Env []string
+	Cwd       string // "/" if empty
+	Hostname  string
+	// CPUs is how many CPUs' time the guest may use; it sees them rounded up.
+	// 0 means no limit.
+	CPUs float64
+	// MemoryBytes is what the guest sees as its memory. Its cgroup gets
+	// MemoryOverhead more. 0 means no limit.
+	MemoryBytes int64
+	// PIDs limits the host's threads of the sandbox; 0 means no limit.
+	// A guest that hits it dies, so the limit against fork bombs is set
+	// inside the guest, in its own /sys/fs/cgroup/pids.
+	PIDs int64
+	// Link is the guest's network interface; without one it has loopback only.
+	Link *Link
+	// LogFile, on the host, gets what the first process writes to its
+	// standard output and error, appended. Nothing is kept if it is empty.
+	LogFile string
+}
+
+// Link is a guest's network interface.
+type Link struct {
+	// Tap is a packet socket (AF_PACKET) bound to the host's end of the
+	// guest's wire. It stays the caller's, to be closed after the call.
+	Tap     *os.File
+	Name    string // in the guest, such as "eth0"
+	MAC     net.HardwareAddr
+	MTU     int
+	Address netip.Prefix
+	Gateway netip.Addr
+	// HostGSOMax is the largest segment in bytes the host splits by itself,
+	// if PACKET_VNET_HDR is set on Tap; 0 makes the guest's kernel do it.
+	HostGSOMax uint32
+}
+
+// MemoryOverhead is what a machine's cgroup is allowed beyond the guest's
+// memory: an idle sandbox needs some 20 MB for sentry and gofer, a busy one
+// more for page tables, open files and network buffers.
+func MemoryOverhead(guest int64) int64 { return 64<<20 + guest/32 }
+
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$`)
+
+func (s *Spec) check() error {
+	switch {
+	case !validID.MatchString(s.ID):
+		return fmt.Errorf("sandbox name %q is not 1 to 40 letters, digits, '-' or '_'", s.ID)
+	case !filepath.IsAbs(s.Rootfs):
+		return fmt.Errorf("root directory %q is not absolute", s.Rootfs)
+	case len(s.Args) == 0 || !filepath.IsAbs(s.Args[0]):
+		return errors.New("the first process needs an absolute path")
+	case s.CPUs < 0 || s.MemoryBytes < 0 || s.PIDs < 0 || math.IsNaN(s.CPUs) || math.IsInf(s.CPUs, 0):
+		return errors.New("limits must not be negative")
+	case s.Link != nil && s.Link.Tap == nil:
+		return errors.New("the link has no packet socket")
+	}
+	return nil
+}
+
+func (s *Spec) link() (*protocol.Link, []*os.File) {
+	if s.Link == nil {
+		return nil, nil
+	}
+	return &protocol.Link{
+		Name: s.Link.Name, MAC: s.Link.MAC.String(), MTU: s.Link.MTU,
+		Address: s.Link.Address.String(), Gateway: s.Link.Gateway.String(), HostGSOMax: s.Link.HostGSOMax,
+	}, []*os.File{s.Link.Tap}
+}

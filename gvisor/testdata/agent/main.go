@@ -1,0 +1,112 @@
+// Command agent is the guest of the sandbox tests. What it does is its first
+// argument; what it finds it writes to its standard output.
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	switch os.Args[1] {
+	case "count":
+		count()
+	case "serve":
+		serve()
+	case "eat":
+		eat()
+	case "bomb":
+		bomb()
+	case "exit":
+		fmt.Println("leaving")
+	case "look":
+		look()
+	case "sleep":
+		time.Sleep(time.Hour)
+	}
+}
+
+// count writes a growing number into a file, and says "ready".
+func count() {
+	fmt.Println("ready")
+	for n := 1; ; n++ {
+		if err := os.WriteFile("/count", fmt.Appendln(nil, n), 0o644); err != nil {
+			fmt.Println(err)
+		}
+		fmt.Println("count", n)
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func serve() {
+	started := time.Now()
+	fmt.Println("ready")
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "up", time.Since(started)) })
+	fmt.Println(http.ListenAndServe(":80", nil))
+}
+
+func eat() {
+	fmt.Println("ready")
+	var all [][]byte
+	for {
+		b := make([]byte, 1<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		all = append(all, b)
+		if len(all)%16 == 0 {
+			fmt.Println("ate", len(all))
+		}
+	}
+}
+
+// bomb limits a cgroup of the guest's own kernel, enters it and starts
+// processes without end; then it shows that it still can do something.
+func bomb() {
+	const dir = "/sys/fs/cgroup/pids/bomb"
+	must(os.Mkdir(dir, 0o755))
+	must(os.WriteFile(dir+"/pids.max", []byte("64"), 0o644))
+	must(os.WriteFile(dir+"/cgroup.procs", []byte(fmt.Sprint(os.Getpid())), 0o644))
+	started := 0
+	for {
+		if err := exec.Command("/agent", "sleep").Start(); err != nil {
+			fmt.Println("stopped by:", err)
+			break
+		}
+		started++
+	}
+	fmt.Println("survived", started)
+	time.Sleep(time.Hour)
+}
+
+// look tells what the guest sees of its machine.
+func look() {
+	host, _ := os.Hostname()
+	fmt.Println("host", host)
+	fmt.Println("cpus", runtime.NumCPU())
+	fmt.Println("env", strings.Join(os.Environ(), ","))
+	b, err := os.ReadFile("/proc/meminfo")
+	must(err)
+	fmt.Println(strings.SplitN(string(b), "\n", 2)[0])
+	must(syscall.Sethostname([]byte("renamed")))
+	must(os.MkdirAll("/mnt/t", 0o755))
+	must(syscall.Mount("tmpfs", "/mnt/t", "tmpfs", 0, ""))
+	_, err = os.Stat("/dev/shm")
+	must(err)
+	_, err = os.Stat("/dev/ptmx")
+	must(err)
+	fmt.Println("done")
+}
+
+func must(err error) {
+	if err != nil {
+		fmt.Println("failed:", err)
+		os.Exit(1)
+	}
+}

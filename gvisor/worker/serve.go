@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"gvisor.dev/gvisor/pkg/log"
+
+	"github.com/atoll-cloud/atoll/gvisor/protocol"
+)
+
+// socketFD is where the daemon leaves its end of the socket.
+const socketFD = 3
+
+// server answers the daemon's requests.
+type server struct {
+	conn     *protocol.Conn
+	children *children
+	creating sync.Mutex // gVisor leaks open files between concurrent creates
+}
+
+// serve answers requests until the daemon hangs up, and then ends once those
+// under way are done. While it lives it holds a shared lock on lockPath, so
+// that the next daemon can wait for that.
+func serve(binDir, lockPath string) error {
+	if v := stampedVersion(); v == "" {
+		return errors.New("built without a version stamp; use gvisor/build.sh")
+	}
+	lock, err := os.OpenFile(lockPath, os.O_RDONLY, 0)
+	if err != nil {
+		return fmt.Errorf("open lock: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_SH); err != nil {
+		return fmt.Errorf("take lock: %w", err)
+	}
+	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
+	useBinaries(binDir)
+	unix.CloseOnExec(socketFD)
+	conn, err := protocol.NewConn(os.NewFile(socketFD, "daemon"))
+	if err != nil {
+		return err
+	}
+	s := &server{conn: conn, children: newChildren()}
+	var underway sync.WaitGroup
+	defer underway.Wait()
+	for {
+		var req protocol.Request
+		files, err := conn.Receive(&req)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		underway.Go(func() { s.answer(&req, files) })
+	}
+}
+
+func (s *server) answer(req *protocol.Request, files []*os.File) {
+	resp, err := s.guarded(req, files)
+	for _, f := range files {
+		f.Close()
+	}
+	resp.Seq = req.Seq
+	if err != nil {
+		resp.Error = err.Error()
+	}
+	// If the daemon is gone nobody waits for the answer; it adopts what is there.
+	_ = s.conn.Send(&resp)
+}
+
+// guarded turns panics of gVisor's library into errors.
+func (s *server) guarded(req *protocol.Request, files []*os.File) (resp protocol.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s %s: panic: %v\n%s", req.Op, req.ID, p, debug.Stack())
+		}
+	}()
+	switch req.Op {
+	case protocol.OpCreate:
+		s.creating.Lock()
+		defer s.creating.Unlock()
+		return s.create(req, files)
+	case protocol.OpPause:
+		return resp, pause(req)
+	case protocol.OpResume:
+		return resp, resume(req)
+	case protocol.OpCheckpoint:
+		return resp, checkpoint(req)
+	case protocol.OpPing:
+		return resp, ping(req)
+	}
+	return resp, fmt.Errorf("unknown operation %q", req.Op)
+}
