@@ -14,8 +14,8 @@ import (
 	"github.com/atoll-cloud/atoll/client"
 )
 
-// outsideFlags make a server take the world outside for the internet.
-var outsideFlags = []string{"--uplink", outsideLink, "--dns", nameServer + ":53"}
+// outsideFlags make a server ask the world outside for names.
+var outsideFlags = []string{"--dns", nameServer + ":53"}
 
 // knock is a program that tries to open each of its arguments (address:port) and
 // prints those that open.

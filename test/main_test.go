@@ -34,6 +34,9 @@ func prepare() error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("these tests start sandboxes and need root: sudo make test")
 	}
+	if other := os.Getenv("ATOLL_TEST_BINARY"); other != "" { // such as one with the race detector
+		binary = other
+	}
 	if os.Getenv("ATOLL_TEST_BUILT") == "" { // make test has done it already
 		build := exec.Command("make", "-s", "-C", repository, "build", "sdks")
 		build.Stdout, build.Stderr = os.Stderr, os.Stderr

@@ -88,6 +88,16 @@ func newOutside(t *testing.T) *outside {
 			t.Fatalf("route %s: %v", r, err)
 		}
 	}
+	// A last-resort default route makes the wire a way to the internet: servers
+	// take those links for it that default routes use.
+	l, err := netlink.LinkByName(outsideLink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := &netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP(outsideNext), Priority: 50000}
+	if err := netlink.RouteAdd(last); err != nil {
+		t.Fatalf("route by default: %v", err)
+	}
 
 	w := &outside{udp: map[string]bool{}}
 	if err := netns.Set(there); err != nil {

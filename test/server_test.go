@@ -144,14 +144,18 @@ func (s *server) kill() {
 	<-s.ended
 }
 
-// stop asks the server to end and waits until it has.
-func (s *server) stop() {
+// stop asks the server to end, and its sandboxes with it.
+func (s *server) stop() { s.end(syscall.SIGINT) }
+
+// end asks the server to end by a signal and waits until it has.
+func (s *server) end(signal syscall.Signal) {
+	s.t.Helper()
 	select {
 	case <-s.ended:
 		return
 	default:
 	}
-	s.cmd.Process.Signal(syscall.SIGTERM)
+	s.cmd.Process.Signal(signal)
 	select {
 	case <-s.ended:
 		if s.err != nil {

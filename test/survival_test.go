@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,6 +63,18 @@ func TestSandboxesOutliveTheServer(t *testing.T) {
 	})
 	if err := s.client.Kill(t.Context(), busy.SandboxID); err != nil {
 		t.Errorf("end a sandbox of the server before: %v", err)
+	}
+}
+
+// TestSandboxesOutliveAnOrderlyRestart is what an upgrade of the server does.
+func TestSandboxesOutliveAnOrderlyRestart(t *testing.T) {
+	s := up(t)
+	b := s.create(time.Hour)
+	b.must("echo before > /root/state")
+	s.end(syscall.SIGTERM)
+	s.start()
+	if got := b.must("cat /root/state"); got != "before" {
+		t.Errorf("its disk says %q", got)
 	}
 }
 
