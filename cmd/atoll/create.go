@@ -58,7 +58,7 @@ func newCreate(a *app) *cobra.Command {
 		Example: `  atoll create
   id=$(atoll create --timeout 1h --metadata project=demo -e TOKEN)
   atoll create --template base --json`,
-		Args: cobra.NoArgs,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			n, err := c.request(env, a.env)
 			if err != nil {

@@ -46,7 +46,7 @@ runs, with less.`,
 		Example: `  sudo atoll doctor
   sudo atoll doctor --data /srv/atoll --listen 0.0.0.0:3000
   sudo atoll doctor --json | jq '.[] | select(.verdict != "OK")'`,
-		Args: cobra.NoArgs,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			checks := a.examine(cmd.Context(), listen)
 			failed := 0

@@ -18,7 +18,7 @@ They hold the API key: give them to people who may use it.`,
 		Example: `  eval "$(atoll env)"
   atoll env --data /srv/atoll
   atoll env --json`,
-		Args: cobra.NoArgs,
+		Args: exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			c, err := readCredentials(a.dataDir())
 			if err != nil {

@@ -46,7 +46,8 @@ func startError(cmd client.Command, err error) error {
 	switch {
 	case errors.Is(err, client.ErrUnreachable):
 		return err
-	case strings.Contains(s, "executable file not found"), strings.Contains(s, "no such file or directory"):
+	case strings.Contains(s, "not an executable in PATH"), strings.Contains(s, "executable file not found"),
+		strings.Contains(s, "no such file or directory"):
 		return &failure{err: err, code: codeNotFound, hint: fmt.Sprintf("is %q installed in the sandbox's template?", cmd.Path)}
 	case strings.Contains(s, "permission denied"), strings.Contains(s, "exec format error"), strings.Contains(s, "is a directory"):
 		return &failure{err: err, code: codeNotExecutable}

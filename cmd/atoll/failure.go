@@ -58,10 +58,14 @@ func exitWith(code int) error {
 // otherwise the guest program's.
 func asOurs(err error) error {
 	var f *failure
-	if err == nil || errors.As(err, &f) {
+	if err == nil || errors.As(err, &f) && f.code != codeFailed {
 		return err
 	}
-	return &failure{err: err, code: codeOurs}
+	ours := &failure{err: err, code: codeOurs}
+	if f != nil {
+		ours.hint = f.hint
+	}
+	return ours
 }
 
 // report prints what went wrong, if anything, and returns the exit code.
@@ -69,8 +73,14 @@ func (a *app) report(err error) int {
 	if err == nil {
 		return 0
 	}
-	f := &failure{err: err, code: codeFailed}
-	if errors.As(err, &f) && f.err == nil {
+	var f *failure
+	if !errors.As(err, &f) {
+		f = &failure{err: err, code: codeFailed}
+		if strings.HasPrefix(err.Error(), "unknown command") { // cobra has no type for it
+			f.code = codeUsage
+		}
+	}
+	if f.err == nil {
 		return f.code
 	}
 	if f.hint == "" {

@@ -19,7 +19,7 @@ token, which is in the data directory's credentials.json or in ATOLL_ADMIN_TOKEN
 		Example: `  atoll keys list
   atoll keys create ci
   atoll keys delete 6f9619ff-8b86-d011-b42d-00c04fc964ff`,
-		Args: cobra.NoArgs,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newKeysList(a), newKeysCreate(a), newKeysDelete(a))
@@ -45,7 +45,7 @@ func newKeysList(a *app) *cobra.Command {
 		Aliases: []string{"ls"},
 		Short:   "List API keys",
 		Example: "  atoll keys list --json",
-		Args:    cobra.NoArgs,
+		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {

@@ -23,7 +23,7 @@ func newLs(a *app) *cobra.Command {
   atoll ls --metadata project=demo
   atoll ls -q | xargs atoll kill
   atoll ls --json | jq -r '.[].sandboxID'`,
-		Args: cobra.NoArgs,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			m, err := pairs("--metadata", metadata, nil)
 			if err != nil {

@@ -136,7 +136,7 @@ func (s *session) reattach(ctx context.Context, cause error) error {
 			s.mu.Lock()
 			s.proc = p
 			s.mu.Unlock()
-			s.a.note("\r\natoll: the connection broke and is back; output from in between is lost")
+			s.note("the connection broke and is back; output from in between is lost")
 			return nil
 		}
 		if client.IsNotFound(err) {
@@ -148,6 +148,15 @@ func (s *session) reattach(ctx context.Context, cause error) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// note tells of something beside the program's output; in raw mode a line
+// does not begin at the left by itself.
+func (s *session) note(text string) {
+	if s.tty {
+		text = "\r\n" + text + "\r"
+	}
+	fmt.Fprintln(s.a.err, text)
 }
 
 // forwardInput sends standard input to the program. That the program does not

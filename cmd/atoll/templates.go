@@ -18,7 +18,7 @@ func newTemplates(a *app) *cobra.Command {
 		Short:   "List what sandboxes can be made from",
 		Example: `  atoll templates
   atoll templates --json`,
-		Args: cobra.NoArgs,
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.client()
 			if err != nil {
