@@ -3,6 +3,11 @@
 // start it; atoll does.
 package main
 
+// Sentries and gofers start inside the machine's cgroup. Go would keep its
+// limits open there and watch them; how many threads to use is set by hand.
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 import "github.com/atoll-cloud/atoll/gvisor/worker"
 
 func main() { worker.Main() }

@@ -106,12 +106,14 @@ static void join(char **argv) {
 	}
 }
 
-static void drop_capabilities(void) {
-	// What a sentry or gofer needs while it sets itself up: chown, dac_override,
-	// dac_read_search, fowner, fsetid, setgid, setuid, sys_chroot, sys_ptrace,
-	// sys_admin, mknod. They reduce these further themselves.
-	const unsigned long keep = 1UL << 0 | 1UL << 1 | 1UL << 2 | 1UL << 3 | 1UL << 4 | 1UL << 6 | 1UL << 7 |
-				   1UL << 18 | 1UL << 19 | 1UL << 21;
+// What a gofer needs while it sets itself up: chown, dac_override,
+// dac_read_search, fowner, fsetid, sys_chroot, sys_admin. A sentry needs
+// setgid, setuid and sys_ptrace too. Both then give up more themselves, but
+// what is dropped here they need not drop thread by thread.
+#define GOFER_CAPABILITIES (1UL << 0 | 1UL << 1 | 1UL << 2 | 1UL << 3 | 1UL << 4 | 1UL << 18 | 1UL << 21)
+#define SENTRY_CAPABILITIES (GOFER_CAPABILITIES | 1UL << 6 | 1UL << 7 | 1UL << 19)
+
+static void drop_capabilities(unsigned long keep) {
 	for (int i = 0; i < 64; i++)
 		if (!(keep >> i & 1) && call(SYS_prctl, PR_CAPBSET_DROP, i, 0, 0) < 0)
 			break; // past the kernel's last one
@@ -130,6 +132,7 @@ __attribute__((used)) void start(long *stack) {
 		quit(113);
 	join(argv);
 	if (equal(argv[0], "runsc-gofer")) {
+		drop_capabilities(GOFER_CAPABILITIES);
 		for (; *envp; envp++) {
 			const char *binary = after(*envp, "ATOLL_SANDBOX=");
 			if (binary)
@@ -145,7 +148,7 @@ __attribute__((used)) void start(long *stack) {
 		call(SYS_dup3, self, SELF_FD, 0, 0);
 		call(SYS_close, self, 0, 0, 0);
 	}
-	drop_capabilities();
+	drop_capabilities(SENTRY_CAPABILITIES);
 	call(SYS_execve, (long)argv[1], (long)(argv + 2), (long)envp, 0);
 	quit(113);
 }
