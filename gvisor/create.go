@@ -72,6 +72,10 @@ func (r *Runtime) create(ctx context.Context, spec Spec, imageDir string) error 
 func (r *Runtime) attempt(ctx context.Context, g *guest, spec *Spec, imageDir string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
+	link, files, err := spec.link()
+	if err != nil {
+		return err
+	}
 	w, err := r.pool.take(ctx)
 	if err != nil {
 		return err
@@ -80,7 +84,6 @@ func (r *Runtime) attempt(ctx context.Context, g *guest, spec *Spec, imageDir st
 	if err := r.prepare(spec); err != nil {
 		return errors.Join(err, r.clear(g))
 	}
-	link, files := spec.link()
 	cwd := spec.Cwd
 	if cwd == "" {
 		cwd = "/"

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/atoll-cloud/atoll/gvisor/protocol"
 )
 
@@ -44,17 +46,19 @@ type Spec struct {
 // Link is a guest's network interface.
 type Link struct {
 	// Tap is a packet socket (AF_PACKET) bound to the host's end of the
-	// guest's wire. It stays the caller's, to be closed after the call.
+	// guest's wire, with or without PACKET_VNET_HDR; with it, the host splits
+	// large segments. It stays the caller's, to be closed after the call.
 	Tap     *os.File
 	Name    string // in the guest, such as "eth0"
 	MAC     net.HardwareAddr
 	MTU     int
 	Address netip.Prefix
 	Gateway netip.Addr
-	// HostGSOMax is the largest segment in bytes the host splits by itself,
-	// if PACKET_VNET_HDR is set on Tap; 0 makes the guest's kernel do it.
-	HostGSOMax uint32
 }
+
+// hostGSOMax is the size in bytes of the segments that the host splits for a
+// guest whose packet socket has virtio headers (PACKET_VNET_HDR).
+const hostGSOMax = 65536
 
 // MemoryOverhead is what a machine's cgroup is allowed beyond the guest's
 // memory: an idle sandbox needs some 20 MB for sentry and gofer, a busy one
@@ -79,12 +83,26 @@ func (s *Spec) check() error {
 	return nil
 }
 
-func (s *Spec) link() (*protocol.Link, []*os.File) {
+// link is nil without one.
+func (s *Spec) link() (*protocol.Link, []*os.File, error) {
 	if s.Link == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return &protocol.Link{
-		Name: s.Link.Name, MAC: s.Link.MAC.String(), MTU: s.Link.MTU,
-		Address: s.Link.Address.String(), Gateway: s.Link.Gateway.String(), HostGSOMax: s.Link.HostGSOMax,
-	}, []*os.File{s.Link.Tap}
+	raw, err := s.Link.Tap.SyscallConn()
+	if err != nil {
+		return nil, nil, fmt.Errorf("use packet socket: %w", err)
+	}
+	var headers int
+	var asked error
+	if err := raw.Control(func(fd uintptr) {
+		headers, asked = unix.GetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_VNET_HDR)
+	}); err != nil || asked != nil {
+		return nil, nil, fmt.Errorf("use packet socket: %w", errors.Join(err, asked))
+	}
+	l := &protocol.Link{Name: s.Link.Name, MAC: s.Link.MAC.String(), MTU: s.Link.MTU,
+		Address: s.Link.Address.String(), Gateway: s.Link.Gateway.String()}
+	if headers != 0 {
+		l.HostGSOMax = hostGSOMax
+	}
+	return l, []*os.File{s.Link.Tap}, nil
 }

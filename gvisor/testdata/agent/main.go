@@ -48,6 +48,9 @@ func serve() {
 	started := time.Now()
 	fmt.Println("ready")
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "up", time.Since(started)) })
+	http.HandleFunc("/big", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, 8<<20)) // whoever hangs up asks again
+	})
 	fmt.Println(http.ListenAndServe(":80", nil))
 }
 
