@@ -1,0 +1,101 @@
+// Command atoll-guest is the first process of every machine: the daemon that
+// clients' SDKs and the host talk to. See package guest.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/atoll-cloud/atoll/guest"
+	"github.com/atoll-cloud/atoll/wire"
+)
+
+const (
+	// memoryLimit is where the garbage collector works harder, in bytes; an
+	// idle daemon is far below it.
+	memoryLimit = 96 << 20
+	gcPercent   = 50
+	// defaultPids is how many processes and threads clients may have when
+	// ATOLL_PIDS_MAX does not say otherwise.
+	defaultPids = 4096
+	// farewell is how long processes have to end after SIGTERM.
+	farewell = 3 * time.Second
+)
+
+func main() {
+	listen := flag.String("listen", ":"+strconv.Itoa(wire.GuestPort), "`address` to serve on")
+	user := flag.String("user", "user", "`name` of the user that requests act as by default")
+	flag.Parse()
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryLimit)
+	syscall.Umask(0o022)
+	log := guest.NewLog(os.Stdout)
+	err := run(*listen, *user, log)
+	if err != nil {
+		log.Write("error", err.Error())
+	}
+	log.Close()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "atoll-guest:", err)
+		os.Exit(1)
+	}
+}
+
+func run(listen, user string, log *guest.Log) error {
+	first := os.Getpid() == 1
+	tasks := ""
+	if first {
+		if err := guest.PrepareSystem(); err != nil {
+			return err
+		}
+		tasks = limitProcesses(log)
+	}
+	spawner, err := guest.NewSpawner(tasks)
+	if err != nil {
+		log.Write("warn", "processes are not limited", "error", err.Error())
+		if spawner, err = guest.NewSpawner(""); err != nil {
+			return err
+		}
+	}
+	defer spawner.Close()
+	server := guest.New(guest.Config{DefaultUser: user, SystemSettings: first, Log: log, Spawner: spawner})
+	listener, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	go func() {
+		<-stop.Done()
+		end, cancel := context.WithTimeout(context.Background(), farewell)
+		defer cancel()
+		server.Shutdown(end)
+	}()
+	log.Write("info", "guest daemon is ready", "address", listener.Addr().String())
+	return server.Serve(listener)
+}
+
+// limitProcesses returns the file through which processes enter their limit,
+// "" when the kernel has no such thing.
+func limitProcesses(log *guest.Log) string {
+	limit, err := guest.ProcessLimit(os.Getenv("ATOLL_PIDS_MAX"), defaultPids)
+	if err == nil && limit == 0 {
+		return ""
+	}
+	tasks := ""
+	if err == nil {
+		tasks, err = guest.LimitProcesses(limit)
+	}
+	if err != nil {
+		log.Write("warn", "processes are not limited", "error", err.Error())
+	}
+	return tasks
+}
