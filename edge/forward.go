@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/observe"
@@ -133,23 +134,36 @@ func (e *Edge) answerFailure(w http.ResponseWriter, r *http.Request, err error) 
 	}
 	var p *problem
 	switch {
-	case to.up.ended.Err() != nil || errors.Is(err, machine.ErrNotFound):
-		p = problemNotFound(to.target)
 	case r.Context().Err() != nil:
 		w.WriteHeader(statusClientGone)
 		return
-	case errors.Is(err, machine.ErrPortClosed):
-		p = problemPortClosed(to.target)
-	case errors.Is(err, machine.ErrUnavailable):
+	case e.gone(to.id):
+		p = problemNotFound(to.target)
+	case to.up.ended.Err() != nil: // the edge is closing
 		p = problemUnavailable(to.target)
+	case errors.Is(err, machine.ErrPortClosed), errors.Is(err, syscall.ECONNREFUSED):
+		p = problemPortClosed(to.target)
 	case errors.Is(err, context.DeadlineExceeded):
 		p = problemSilent(to.target)
+	case errors.Is(err, machine.ErrUnavailable):
+		p = problemUnavailable(to.target)
 	default:
 		p = problemBroken(to.target)
 	}
 	e.log.Debug("a request did not reach its guest", "request", observe.RequestID(r.Context()),
 		"machine", to.id, "port", to.port, "error", err)
 	answerProblem(w, r, p)
+}
+
+// gone reports whether a machine has ended or is about to. A guest's
+// connections break a moment before its end is recorded; clients are told the
+// reason, not the symptom.
+func (e *Edge) gone(id string) bool {
+	m, err := e.engine.Get(id)
+	if err != nil {
+		return errors.Is(err, machine.ErrNotFound)
+	}
+	return m.State == machine.Ending || m.State == machine.Ended
 }
 
 // statusClientGone is the customary status, for the log alone, of a request

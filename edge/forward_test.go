@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/atoll-cloud/atoll/wire"
 )
 
@@ -96,109 +94,6 @@ func TestStreamsAreNotHeldBack(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-func TestWebSocket(t *testing.T) {
-	h := newHarness(t)
-	h.guest(3000, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := websocket.Accept(w, r, nil)
-		if err != nil {
-			return
-		}
-		defer c.CloseNow()
-		for {
-			kind, b, err := c.Read(r.Context())
-			if err != nil {
-				return
-			}
-			c.Write(r.Context(), kind, append([]byte("echo "), b...))
-		}
-	}))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	c, _, err := websocket.Dial(ctx, guestURL(3000, "/ws"), &websocket.DialOptions{HTTPClient: h.client})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.CloseNow()
-	for _, size := range []int{1, 30000} {
-		want := strings.Repeat("a", size)
-		c.Write(ctx, websocket.MessageText, []byte(want))
-		if _, got, err := c.Read(ctx); err != nil || string(got) != "echo "+want {
-			t.Fatalf("%v: %d bytes", err, len(got))
-		}
-	}
-	h.engine.end(testID)
-	if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
-		t.Errorf("after the machine's end a read gives %v", err)
-	}
-	await(t, "no connection to the guest is open", func() bool { return h.engine.open.Load() == 0 })
-}
-
-// A gRPC call is HTTP/2 with trailers, in both directions at once.
-func TestGRPC(t *testing.T) {
-	for _, port := range []int{3000, wire.GuestPort} {
-		h := newHarness(t)
-		h.client = h.clientFor(h2c())
-		h.guest(port, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.ProtoMajor != 2 || r.Header.Get("Te") != "trailers" {
-				t.Errorf("the guest saw %s, te %q", r.Proto, r.Header.Get("Te"))
-			}
-			w.Header().Set("Content-Type", "application/grpc")
-			w.Header().Set("Trailer", "Grpc-Status")
-			w.WriteHeader(200)
-			http.NewResponseController(w).Flush()
-			io.Copy(flushing{w}, r.Body)
-			w.Header().Set("Grpc-Status", "0")
-			w.Header().Set(http.TrailerPrefix+"Grpc-Message", "fine")
-		}))
-		in, out := io.Pipe()
-		r, _ := http.NewRequestWithContext(t.Context(), "POST", guestURL(port, "/process.Process/Start"), in)
-		r.Header.Set("Content-Type", "application/grpc+proto")
-		r.Header.Set("Te", "trailers")
-		res, err := h.client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 3 {
-			out.Write([]byte("ping!"))
-			if _, err := io.ReadFull(res.Body, make([]byte, 5)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		out.Close()
-		if _, err := io.Copy(io.Discard, res.Body); err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.Trailer.Get("Grpc-Status") != "0" || res.Trailer.Get("Grpc-Message") != "fine" {
-			t.Errorf("trailers %v", res.Trailer)
-		}
-	}
-}
-
-type flushing struct{ http.ResponseWriter }
-
-func (f flushing) Write(b []byte) (int, error) {
-	n, err := f.ResponseWriter.Write(b)
-	http.NewResponseController(f.ResponseWriter).Flush()
-	return n, err
-}
-
-func TestTrailersOverHTTP1(t *testing.T) {
-	h := newHarness(t)
-	h.guest(3000, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		w.Header().Set("Trailer", "X-Sum")
-		io.WriteString(w, "body")
-		w.Header().Set("X-Sum", r.Trailer.Get("X-In")+"/"+r.Trailer.Get(wire.ControlHeader))
-	}))
-	r, _ := http.NewRequest("POST", guestURL(3000, "/"), struct{ io.Reader }{strings.NewReader("in")})
-	r.Trailer = http.Header{"X-In": {"7"}, wire.ControlHeader: {"x"}}
-	res, _ := h.do(r)
-	if got := res.Trailer.Get("X-Sum"); got != "7/" {
-		t.Errorf("trailer is %q", got)
 	}
 }
 

@@ -30,7 +30,7 @@ type fakeEngine struct {
 	machines map[string]machine.Machine
 	done     map[string]chan struct{}
 	ports    map[string]string // "id:port" → address
-	dialErr  error
+	dialErr  error             // what Dial fails with, if anything
 	dials    atomic.Int64
 	open     atomic.Int64 // connections to guests that are open
 }
@@ -51,6 +51,13 @@ func (e *fakeEngine) end(id string) {
 	defer e.mu.Unlock()
 	delete(e.machines, id)
 	close(e.done[id])
+}
+
+// failDials makes every Dial fail with err.
+func (e *fakeEngine) failDials(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dialErr = err
 }
 
 func (e *fakeEngine) Get(id string) (machine.Machine, error) {

@@ -1,12 +1,14 @@
 package edge
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/atoll-cloud/atoll/machine"
@@ -60,6 +62,53 @@ func TestProblemsAreThoseThatSDKsRead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Why a guest was not reached is told apart by what the engine says.
+func TestFailedDials(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		err   error
+		code  int
+		words string
+	}{
+		{"closed", fmt.Errorf("x: %w", machine.ErrPortClosed), 502, "port is not open"},
+		{"refused", fmt.Errorf("%w: %w", machine.ErrUnavailable, syscall.ECONNREFUSED), 502, "port is not open"},
+		{"timed out", fmt.Errorf("%w: %w", machine.ErrUnavailable, context.DeadlineExceeded), 502, "in time"},
+		{"unavailable", fmt.Errorf("x: %w", machine.ErrUnavailable), 503, "try again"},
+	} {
+		h := newHarness(t)
+		h.engine.failDials(c.err)
+		if res, body := h.get(guestURL(wire.GuestPort, "/health")); res.StatusCode != c.code || !strings.Contains(body, c.words) {
+			t.Errorf("%s: %d %s, want %d with %q", c.name, res.StatusCode, body, c.code, c.words)
+		}
+	}
+}
+
+// A guest that is being ended drops its connections before its end is known.
+func TestRequestCutByTheEndSaysSo(t *testing.T) {
+	h := newHarness(t)
+	h.rawGuest(3000, func(c net.Conn) {
+		c.Read(make([]byte, 4096))
+		h.engine.add(machine.Machine{ID: testID, State: machine.Ending})
+	})
+	r, _ := http.NewRequest("POST", guestURL(3000, "/"), strings.NewReader("x"))
+	if res, body := h.do(r); res.StatusCode != 502 || !strings.Contains(body, "was not found") {
+		t.Errorf("answered %d %s", res.StatusCode, body)
+	}
+}
+
+func TestClosedEdgeAnswersAndHoldsNothing(t *testing.T) {
+	h := newHarness(t)
+	started := make(chan struct{})
+	h.guest(3000, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { close(started); <-r.Context().Done() }))
+	go func() { <-started; h.edge.Close() }()
+	for range 2 { // one in flight, one after
+		if res, body := h.get(guestURL(3000, "/")); res.StatusCode != 503 {
+			t.Errorf("answered %d %s", res.StatusCode, body)
+		}
+	}
+	await(t, "no connection to the guest is open", func() bool { return h.engine.open.Load() == 0 })
 }
 
 func TestWhoGetsThePage(t *testing.T) {
