@@ -1,0 +1,159 @@
+package e2b
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/atoll-cloud/atoll/machine"
+	"github.com/atoll-cloud/atoll/wire"
+)
+
+// clientID is what E2B once used to tell clusters apart. Old SDKs append it to
+// the sandbox's id.
+const clientID = "atoll"
+
+// never is the end of sandboxes that have none: the API demands a time.
+var never = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// stamp is a time as the API writes it: UTC with milliseconds, which every
+// client's parser takes.
+type stamp time.Time
+
+// MarshalText encodes a stamp.
+func (s stamp) MarshalText() ([]byte, error) {
+	return []byte(time.Time(s).UTC().Format("2006-01-02T15:04:05.000Z07:00")), nil
+}
+
+// optionalStamp is null for the zero time.
+func optionalStamp(t time.Time) *stamp {
+	if t.IsZero() {
+		return nil
+	}
+	s := stamp(t)
+	return &s
+}
+
+// sandbox is the answer to create and connect.
+type sandbox struct {
+	SandboxID          string  `json:"sandboxID"`
+	TemplateID         string  `json:"templateID"`
+	Alias              string  `json:"alias,omitempty"`
+	ClientID           string  `json:"clientID"`
+	EnvdVersion        string  `json:"envdVersion"`
+	EnvdAccessToken    string  `json:"envdAccessToken,omitempty"`
+	TrafficAccessToken *string `json:"trafficAccessToken"`
+	Domain             *string `json:"domain"`
+}
+
+func (d *Door) sandbox(m machine.Machine) sandbox {
+	return sandbox{
+		SandboxID: m.ID, TemplateID: m.TemplateID, Alias: m.Alias, ClientID: clientID,
+		EnvdVersion: wire.EnvdVersion, EnvdAccessToken: m.AccessToken,
+		TrafficAccessToken: optional(m.TrafficToken), Domain: optional(d.domain),
+	}
+}
+
+// listedSandbox is one entry of a list.
+type listedSandbox struct {
+	SandboxID    string            `json:"sandboxID"`
+	TemplateID   string            `json:"templateID"`
+	Alias        string            `json:"alias,omitempty"`
+	ClientID     string            `json:"clientID"`
+	StartedAt    stamp             `json:"startedAt"`
+	EndAt        stamp             `json:"endAt"`
+	CPUCount     int               `json:"cpuCount"`
+	MemoryMB     int               `json:"memoryMB"`
+	DiskSizeMB   int               `json:"diskSizeMB"`
+	Metadata     map[string]string `json:"metadata"`
+	State        string            `json:"state"`
+	EnvdVersion  string            `json:"envdVersion"`
+	VolumeMounts []struct{}        `json:"volumeMounts"`
+}
+
+func listed(m machine.Machine) listedSandbox {
+	metadata := m.Metadata
+	if metadata == nil {
+		metadata = map[string]string{}
+	}
+	return listedSandbox{
+		SandboxID: m.ID, TemplateID: m.TemplateID, Alias: m.Alias, ClientID: clientID,
+		StartedAt: stamp(startOf(m)), EndAt: stamp(endOf(m)),
+		CPUCount: m.CPUs, MemoryMB: m.MemoryMB, DiskSizeMB: m.DiskMB,
+		Metadata: metadata, State: "running", EnvdVersion: wire.EnvdVersion, VolumeMounts: []struct{}{},
+	}
+}
+
+// sandboxDetail is the answer to info.
+type sandboxDetail struct {
+	listedSandbox
+	EnvdAccessToken     string        `json:"envdAccessToken,omitempty"`
+	AllowInternetAccess *bool         `json:"allowInternetAccess"`
+	Domain              *string       `json:"domain"`
+	Network             networkDetail `json:"network"`
+	Lifecycle           lifecycle     `json:"lifecycle"`
+}
+
+type networkDetail struct {
+	AllowOut           []string `json:"allowOut"`
+	DenyOut            []string `json:"denyOut"`
+	AllowPublicTraffic bool     `json:"allowPublicTraffic"`
+}
+
+type lifecycle struct {
+	AutoResume bool   `json:"autoResume"`
+	OnTimeout  string `json:"onTimeout"`
+}
+
+func (d *Door) detail(m machine.Machine) sandboxDetail {
+	return sandboxDetail{
+		listedSandbox:       listed(m),
+		EnvdAccessToken:     m.AccessToken,
+		AllowInternetAccess: internetAccess(m),
+		Domain:              optional(d.domain),
+		Network: networkDetail{
+			AllowOut: texts(m.Network.Allow), DenyOut: texts(m.Network.Deny),
+			AllowPublicTraffic: m.TrafficToken == "",
+		},
+		Lifecycle: lifecycle{OnTimeout: "kill"},
+	}
+}
+
+// internetAccess tells what was asked of allow_internet_access, as long as the
+// policy in force still says the same; nil means that nothing was asked.
+func internetAccess(m machine.Machine) *bool {
+	open := !slices.Contains(m.Network.Deny, everywhere)
+	if m.Door[doorInternet] != boolWord(open) {
+		return nil
+	}
+	return &open
+}
+
+func texts(list []netip.Prefix) []string {
+	out := make([]string, 0, len(list))
+	for _, p := range list {
+		out = append(out, p.String())
+	}
+	return out
+}
+
+func startOf(m machine.Machine) time.Time {
+	if m.StartedAt.IsZero() {
+		return m.CreatedAt
+	}
+	return m.StartedAt
+}
+
+func endOf(m machine.Machine) time.Time {
+	if m.Deadline.IsZero() {
+		return never
+	}
+	return m.Deadline
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
