@@ -16,7 +16,7 @@ import (
 func atoll(t *testing.T, s *server, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, args...)
-	cmd.Env = append(s.env(), "ATOLL_DATA="+dataDir)
+	cmd.Env = append(s.Env(), "ATOLL_DATA="+dataDir)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut

@@ -231,23 +231,15 @@ func remove(t *testing.T, b sandbox) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := b.s.client.Kill(ctx, b.SandboxID); err != nil && !client.IsNotFound(err) {
+	if err := b.s.Client.Kill(ctx, b.SandboxID); err != nil && !client.IsNotFound(err) {
 		t.Fatalf("end %s: %v", b.SandboxID, err)
 	}
-}
-
-// long is sh with a time of its own.
-func (b sandbox) long(limit time.Duration, script string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	out, err := b.guest().As("root").Output(ctx, client.Command{Path: "/bin/bash", Args: []string{"-c", script}}, 1<<20)
-	return strings.TrimSpace(string(out)), err
 }
 
 // memory is what the server itself holds, in bytes, without pages of files.
 func memory(t testing.TB, s *server) int64 {
 	t.Helper()
-	return field(t, fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid), "RssAnon:")
+	return field(t, fmt.Sprintf("/proc/%d/status", s.PID()), "RssAnon:")
 }
 
 func available(t testing.TB) int64 {

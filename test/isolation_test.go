@@ -77,7 +77,7 @@ func TestClosedRangesCannotBeReached(t *testing.T) {
 	}
 	defer listener.Close()
 	_, hostPort, _ := net.SplitHostPort(listener.Addr().String())
-	_, serverPort, _ := net.SplitHostPort(s.listen)
+	_, serverPort, _ := net.SplitHostPort(s.Listen)
 
 	var targets []string
 	for _, f := range forbidden {
@@ -155,9 +155,9 @@ func TestOnlyOnePortIsOpenOnTheHost(t *testing.T) {
 			more = append(more, socket)
 		}
 	}
-	_, port, _ := net.SplitHostPort(s.listen)
+	_, port, _ := net.SplitHostPort(s.Listen)
 	if len(more) != 1 || !strings.HasSuffix(more[0], ":"+port) || !strings.HasPrefix(more[0], "tcp ") {
-		t.Errorf("the server opened %v, want only %s", more, s.listen)
+		t.Errorf("the server opened %v, want only %s", more, s.Listen)
 	}
 }
 

@@ -6,13 +6,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/atoll-cloud/atoll/test/harness"
 )
 
 // These are set once by TestMain.
 var (
 	repository string // the root of the source tree
 	binary     string // bin/atoll
-	dataDir    string // kept between runs, so that the base template is built once
+	dataDir    string // kept between runs
 )
 
 func TestMain(m *testing.M) {
@@ -44,12 +46,6 @@ func prepare() error {
 			return fmt.Errorf("build what is tested: %w", err)
 		}
 	}
-	if dataDir = os.Getenv("ATOLL_TEST_DATA"); dataDir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return fmt.Errorf("no place for the test data; set ATOLL_TEST_DATA: %w", err)
-		}
-		dataDir = filepath.Join(cache, "atoll-test")
-	}
-	return os.MkdirAll(dataDir, 0o700)
+	dataDir, err = harness.DataDir()
+	return err
 }

@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/atoll-cloud/atoll/test/harness"
 )
 
 // suiteLimit bounds one run of one SDK's tests.
@@ -41,18 +44,9 @@ func TestLimitOfSandboxesPerTeam(t *testing.T) {
 }
 
 func javaScript(pattern string) []string {
-	args := []string{node(), "--test", "--test-reporter=./reporter.mjs", "--test-reporter-destination=stdout"}
+	args := []string{harness.Node(repository), "--test", "--test-reporter=./reporter.mjs", "--test-reporter-destination=stdout"}
 	files, _ := filepath.Glob(filepath.Join(repository, "test", "js", filepath.FromSlash(pattern)))
 	return append(args, files...)
-}
-
-// node is the one that make found good enough or installed.
-func node() string {
-	own := filepath.Join(repository, "test", ".node", "node_modules", ".bin", "node")
-	if path, err := exec.LookPath(own); err == nil {
-		return path
-	}
-	return "node"
 }
 
 func python(pattern string) []string {
@@ -65,10 +59,10 @@ func runSuite(t *testing.T, s *server, dir string, command []string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = filepath.Join(repository, "test", dir)
-	cmd.Env = s.env()
+	cmd.Env = s.Env()
 	cmd.WaitDelay = 5 * time.Second
-	errors := &tail{limit: 16 << 10}
-	cmd.Stderr = errors
+	var errors strings.Builder
+	cmd.Stderr = &errors
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -103,9 +97,9 @@ func runSuite(t *testing.T, s *server, dir string, command []string) {
 	}
 	err = cmd.Wait()
 	if count == 0 {
-		t.Fatalf("no test ran: %v\n%s", err, errors)
+		t.Fatalf("no test ran: %v\n%s", err, errors.String())
 	}
 	if err != nil && failed == 0 {
-		t.Fatalf("the suite failed: %v\n%s", err, errors)
+		t.Fatalf("the suite failed: %v\n%s", err, errors.String())
 	}
 }

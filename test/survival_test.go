@@ -25,15 +25,15 @@ func TestSandboxesOutliveTheServer(t *testing.T) {
 	until(t, "the server inside", func() bool { code, _, _ := busy.get(8000, "/hostname"); return code == 200 })
 	boot := busy.must("cat /proc/sys/kernel/random/boot_id /etc/machine-id")
 	pid := busy.must("pgrep -f 'python3 -m http.serve[r]'")
-	before, err := s.client.Get(t.Context(), busy.SandboxID)
+	before, err := s.Client.Get(t.Context(), busy.SandboxID)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	s.kill()
+	s.Kill()
 	s.start()
 
-	after, err := s.client.Get(t.Context(), busy.SandboxID)
+	after, err := s.Client.Get(t.Context(), busy.SandboxID)
 	if err != nil {
 		t.Fatalf("the sandbox is gone: %v", err)
 	}
@@ -58,10 +58,10 @@ func TestSandboxesOutliveTheServer(t *testing.T) {
 		t.Error("an id was given twice")
 	}
 	until(t, "the time-out given before the kill to end a sandbox", func() bool {
-		_, err := s.client.Get(t.Context(), brief.SandboxID)
+		_, err := s.Client.Get(t.Context(), brief.SandboxID)
 		return client.IsNotFound(err)
 	})
-	if err := s.client.Kill(t.Context(), busy.SandboxID); err != nil {
+	if err := s.Client.Kill(t.Context(), busy.SandboxID); err != nil {
 		t.Errorf("end a sandbox of the server before: %v", err)
 	}
 }
@@ -83,7 +83,7 @@ func TestSandboxesOutliveAnOrderlyRestart(t *testing.T) {
 func TestTimeOutPassesWhileTheServerIsDown(t *testing.T) {
 	s := up(t)
 	brief := s.create(time.Second)
-	s.kill()
+	s.Kill()
 	for now := range time.Tick(100 * time.Millisecond) {
 		if now.After(brief.EndAt.Add(time.Second)) {
 			break
@@ -91,7 +91,7 @@ func TestTimeOutPassesWhileTheServerIsDown(t *testing.T) {
 	}
 	s.start()
 	until(t, "it to end", func() bool {
-		_, err := s.client.Get(t.Context(), brief.SandboxID)
+		_, err := s.Client.Get(t.Context(), brief.SandboxID)
 		return client.IsNotFound(err)
 	})
 }
@@ -129,7 +129,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	for done := 1; done <= sandboxes; done++ {
 		<-made
 		if done == next && done < sandboxes {
-			s.kill() // while the workers are in the middle of something
+			s.Kill() // while the workers are in the middle of something
 			mu.Lock()
 			s.start()
 			mu.Unlock()
@@ -138,7 +138,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 	wait.Wait()
 	s.clear()
-	if all, err := s.client.List(t.Context(), client.ListFilter{}); err != nil || len(all) > 0 {
+	if all, err := s.Client.List(t.Context(), client.ListFilter{}); err != nil || len(all) > 0 {
 		t.Fatalf("%d sandboxes are left, %v", len(all), err)
 	}
 	s.create(time.Minute).alive()
@@ -172,7 +172,7 @@ func stillEnding(left []string) bool {
 // createAndEnd is one life; whatever a dying server does to it is expected.
 func createAndEnd(s *server, mu *sync.RWMutex) {
 	mu.RLock()
-	c := s.client
+	c := s.Client
 	mu.RUnlock()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -197,7 +197,7 @@ func awaitServer(ctx context.Context, s *server, mu *sync.RWMutex) {
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		mu.RLock()
-		err := s.client.Health(ctx)
+		err := s.Client.Health(ctx)
 		mu.RUnlock()
 		if err == nil {
 			return
@@ -219,23 +219,19 @@ func TestKillInTheMiddleOfCreating(t *testing.T) {
 			var wait sync.WaitGroup
 			for range 4 {
 				wait.Go(func() {
-					_, _ = s.client.Create(ctx, client.NewSandbox{TemplateID: "base", Timeout: &seconds, Secure: true})
+					_, _ = s.Client.Create(ctx, client.NewSandbox{TemplateID: "base", Timeout: &seconds, Secure: true})
 				})
 			}
 			<-time.After(delay)
-			s.kill()
+			s.Kill()
 			wait.Wait()
 			s.start()
-			all, err := s.client.List(ctx, client.ListFilter{})
+			all, err := s.Client.List(ctx, client.ListFilter{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, sbx := range all {
-				full, err := s.client.Get(ctx, sbx.SandboxID)
-				if err != nil {
-					t.Fatal(err)
-				}
-				sandbox{full, s}.alive() // what is listed works
+				s.full(sbx.SandboxID).alive() // what is listed works
 			}
 			s.clear()
 		})
