@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/atoll-cloud/atoll/test/harness"
+)
+
+// tick is the unit of the kernel's processor times: USER_HZ, a constant of
+// Linux's interface to programs.
+const tick = 10 * time.Millisecond
+
+// busy is the processor time that the host has spent on anything but this
+// program.
+func busy() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	var total time.Duration
+	for i, f := range strings.Fields(string(line))[1:] {
+		if i == 3 || i == 4 || i > 7 { // idle, waiting for a disk; guests are in user time
+			continue
+		}
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		total += time.Duration(n) * tick
+	}
+	var own syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
+		return 0, err
+	}
+	return total - time.Duration(own.Utime.Nano()+own.Stime.Nano()), nil
+}
+
+// cpuOf is the processor time that a process has spent.
+func cpuOf(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	var total time.Duration
+	for _, f := range fields[11:13] { // user and system time
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		total += time.Duration(n) * tick
+	}
+	return total, nil
+}
+
+// processes are those that run.
+func processes() (map[string]bool, error) {
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for _, d := range dirs {
+		out[d] = true
+	}
+	return out, nil
+}
+
+// memoryOfOthers adds up the proportional share of memory of all processes that
+// are not among the old ones.
+func memoryOfOthers(old map[string]bool) (int64, error) {
+	all, err := processes()
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	for dir := range all {
+		if old[dir] {
+			continue
+		}
+		b, err := os.ReadFile(dir + "/smaps_rollup")
+		if err != nil {
+			continue // ended, or a thread of the kernel
+		}
+		total += kilobytes(b, "Pss:")
+	}
+	return total, nil
+}
+
+// available is the memory that the host could still give.
+func available() int64 {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	return kilobytes(b, "MemAvailable:")
+}
+
+// kilobytes reads one value of such a file, in bytes.
+func kilobytes(b []byte, name string) int64 {
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			if f := strings.Fields(rest); len(f) > 0 {
+				n, _ := strconv.ParseInt(f[0], 10, 64)
+				return n << 10
+			}
+		}
+	}
+	return 0
+}
+
+// poolFilled waits until the warm pool has what it wants, and returns how many.
+func (b *bench) poolFilled(s *harness.Server) (int, error) {
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-poll.C {
+		req, err := http.NewRequestWithContext(b.ctx, http.MethodGet, s.APIURL+"/admin/metrics", nil)
+		if err != nil {
+			return 0, err
+		}
+		req.Header.Set("Authorization", "Bearer "+s.AdminToken)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil {
+			return 0, err
+		}
+		have, want := gauge(body, "atoll_pool_machines"), gauge(body, "atoll_pool_target")
+		if have >= want {
+			return have, nil
+		}
+	}
+	return 0, fmt.Errorf("the warm pool did not fill within a minute")
+}
+
+// gauge reads one value of the server's metrics.
+func gauge(body []byte, name string) int {
+	for line := range strings.Lines(string(body)) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			v, _ := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			return int(v)
+		}
+	}
+	return 0
+}
