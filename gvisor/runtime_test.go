@@ -159,7 +159,8 @@ func TestGuestSeesItsMachine(t *testing.T) {
 	h.said("look", "done")
 	h.gone("look")
 	b, _ := os.ReadFile(s.LogFile)
-	for _, want := range []string{"host look\n", "cpus 2\n", "env A=1,HOME=/\n", "MemTotal:         524288 kB\n"} {
+	for _, want := range []string{"host look\n", "cpus 2\n", "env A=1,HOME=/\n", "MemTotal:         524288 kB\n",
+		"device /dev/net/tun true\n", "uid 1000 effective 0\n"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("guest did not see %q but:\n%s", want, b)
 		}
@@ -327,6 +328,42 @@ func TestMemoryLimitKillsOneGuest(t *testing.T) {
 	h.counts("other", h.count("other"))
 	if u, err := h.Usage("other"); err != nil || u.OOMKilled || u.Memory == 0 {
 		t.Errorf("Usage of the other = %+v, %v", u, err)
+	}
+}
+
+func TestForkBombWithoutLimitHurtsOneGuest(t *testing.T) {
+	h := newHarness(t)
+	h.must(h.Boot(t.Context(), h.spec("other", "count")))
+	s := h.spec("a", "bomb", "unlimited")
+	s.PIDs = 256
+	h.must(h.Boot(t.Context(), s))
+	h.said("a", "started 50")
+	h.counts("other", h.count("other"))
+	// What becomes of it is chance: its fork fails, or its kernel wants a
+	// thread just then, and dies. The host keeps its word either way.
+	h.must(h.Destroy(t.Context(), "a"))
+	h.nothingOf("a")
+}
+
+func TestWorkersMayDie(t *testing.T) {
+	h := newHarness(t)
+	h.must(h.Boot(t.Context(), h.spec("a", "count")))
+	h.must(h.control.cmd.Process.Kill())
+	<-h.control.gone
+	for range h.cfg.Workers {
+		w := <-h.pool.idle
+		h.must(w.cmd.Process.Kill())
+		<-w.gone
+		h.pool.idle <- w
+	}
+	h.must(h.Pause(t.Context(), "a"))
+	h.must(h.Boot(t.Context(), h.spec("b", "count")))
+	h.counts("b", 1)
+	pid := h.machines["b"].info.PID
+	h.must(h.Destroy(t.Context(), "a")) // whose parent is gone
+	h.must(h.Destroy(t.Context(), "b"))
+	if err := unix.Kill(pid, 0); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("process %d was not reaped: %v", pid, err)
 	}
 }
 

@@ -33,8 +33,9 @@ type Spec struct {
 	// MemoryOverhead more. 0 means no limit.
 	MemoryBytes int64
 	// PIDs limits the host's threads of the sandbox; 0 means no limit.
-	// A guest that hits it dies, so the limit against fork bombs is set
-	// inside the guest, in its own /sys/fs/cgroup/pids.
+	// Each process of the guest takes about four. A guest that hits it may
+	// die, so the limit meant for users is set inside the guest, in its own
+	// /sys/fs/cgroup/pids.
 	PIDs int64
 	// Link is the guest's network interface; without one it has loopback only.
 	Link *Link

@@ -27,6 +27,8 @@ func main() {
 		fmt.Println("leaving")
 	case "look":
 		look()
+	case "whoami":
+		fmt.Println("uid", os.Getuid(), "effective", os.Geteuid())
 	case "sleep":
 		time.Sleep(time.Hour)
 	}
@@ -72,10 +74,18 @@ func eat() {
 // bomb limits a cgroup of the guest's own kernel, enters it and starts
 // processes without end; then it shows that it still can do something.
 func bomb() {
+	if len(os.Args) > 2 {
+		fmt.Println("no limit inside")
+		explode()
+	}
 	const dir = "/sys/fs/cgroup/pids/bomb"
 	must(os.Mkdir(dir, 0o755))
 	must(os.WriteFile(dir+"/pids.max", []byte("64"), 0o644))
 	must(os.WriteFile(dir+"/cgroup.procs", []byte(fmt.Sprint(os.Getpid())), 0o644))
+	explode()
+}
+
+func explode() {
 	started := 0
 	for {
 		if err := exec.Command("/agent", "sleep").Start(); err != nil {
@@ -83,6 +93,9 @@ func bomb() {
 			break
 		}
 		started++
+		if started%50 == 0 {
+			fmt.Println("started", started)
+		}
 	}
 	fmt.Println("survived", started)
 	time.Sleep(time.Hour)
@@ -104,7 +117,25 @@ func look() {
 	must(err)
 	_, err = os.Stat("/dev/ptmx")
 	must(err)
+	for _, device := range []string{"/dev/net/tun", "/dev/fuse"} {
+		_, err = os.Stat(device)
+		fmt.Println("device", device, err == nil)
+	}
+	setuid()
 	fmt.Println("done")
+}
+
+// setuid runs a program of root's with the setuid bit as somebody else.
+func setuid() {
+	b, err := os.ReadFile("/agent")
+	must(err)
+	must(os.WriteFile("/suid", b, 0o755))
+	must(os.Chmod("/suid", 0o755|os.ModeSetuid))
+	cmd := exec.Command("/suid", "whoami")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+	out, err := cmd.CombinedOutput()
+	must(err)
+	fmt.Print(string(out))
 }
 
 func must(err error) {
