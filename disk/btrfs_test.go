@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -244,9 +243,9 @@ func TestCloseWhileBusy(t *testing.T) {
 	if err := d.Close(true); err != nil {
 		t.Fatal(err)
 	}
-	if loop, err := findLoop(filepath.Join(cfg.Dir, poolFileName)); loop != nil || err != nil {
-		t.Errorf("loop device is left: %v, %v", loop, err)
-	}
+	await(t, "release of the loop device", func() bool {
+		return must(findLoop(filepath.Join(cfg.Dir, poolFileName)))(t) == nil
+	})
 	if source := must(mountSource(filepath.Join(cfg.Dir, "pool")))(t); source != "" {
 		t.Errorf("mount is left: %v", source)
 	}
@@ -283,10 +282,9 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	loops := must(filepath.Glob("/sys/block/loop*/loop/backing_file"))(t)
-	if slices.ContainsFunc(loops, func(l string) bool { b, _ := os.ReadFile(l); return strings.HasPrefix(string(b), dir) }) {
-		t.Error("a loop device is left")
-	}
+	await(t, "release of the loop device", func() bool {
+		return must(findLoop(filepath.Join(dir, poolFileName)))(t) == nil
+	})
 }
 
 func TestHelperProcess(t *testing.T) {

@@ -113,5 +113,6 @@ func loopBacks(loop *os.File, path string) (bool, error) {
 	return info.Device == uint64(st.Dev) && info.Inode == st.Ino, nil
 }
 
-// loopFlags: direct I/O to the pool file.
+// loopFlags: direct I/O to the pool file, which keeps nothing in memory twice, and
+// with which a commit does not wait for all that other machines have written.
 const loopFlags = unix.LO_FLAGS_DIRECT_IO
