@@ -1,0 +1,269 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// alwaysClosed is what no guest may reach: private, shared, loopback,
+// link-local, reserved, documentation and test nets, multicast, broadcast.
+var alwaysClosed = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.0.0.0/24"),
+	netip.MustParsePrefix("192.0.2.0/24"),
+	netip.MustParsePrefix("192.88.99.0/24"),
+	netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("198.51.100.0/24"),
+	netip.MustParsePrefix("203.0.113.0/24"),
+	netip.MustParsePrefix("224.0.0.0/3"),
+}
+
+// elementsPerMessage keeps a message's list of elements below the 64 KiB that
+// a netlink attribute can hold.
+const elementsPerMessage = 512
+
+// firewall is the nftables table of an instance. What differs between slots is
+// only in sets, so a change is one transaction of a few elements.
+type firewall struct {
+	cfg     Config
+	dnsAddr netip.Addr
+	whole   span // the instance's own range
+
+	mu      sync.Mutex // one transaction at a time
+	table   *nftables.Table
+	slots   *nftables.Set // link . address: the one source each link may use
+	closed  *nftables.Set // destinations closed to all
+	denied  *nftables.Set // guest . destination: closed by policy
+	guarded *nftables.Set // uplinks that forward only because of us
+	flows   *nftables.Set // guest: counter of open connections
+	asking  *nftables.Set // guest: rate of DNS questions
+}
+
+// slotRule is what the table holds for one slot.
+type slotRule struct {
+	link   string
+	guest  netip.Addr
+	denied []span
+}
+
+func newFirewall(cfg Config, dnsAddr netip.Addr) *firewall {
+	whole, _ := spanOf(cfg.Range)
+	f := &firewall{cfg: cfg, dnsAddr: dnsAddr, whole: whole}
+	f.table = &nftables.Table{Name: cfg.table(), Family: nftables.TableFamilyINet}
+	pair := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr)
+	f.slots = &nftables.Set{Table: f.table, Name: "slots", Concatenation: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)}
+	f.closed = &nftables.Set{Table: f.table, Name: "closed", Interval: true, KeyType: nftables.TypeIPAddr}
+	f.denied = &nftables.Set{Table: f.table, Name: "denied", Interval: true, Concatenation: true, KeyType: pair}
+	f.guarded = &nftables.Set{Table: f.table, Name: "guarded", KeyType: nftables.TypeIFName}
+	f.flows = &nftables.Set{Table: f.table, Name: "flows", Dynamic: true, Size: 65535, KeyType: nftables.TypeIPAddr}
+	f.asking = &nftables.Set{Table: f.table, Name: "asking", Dynamic: true, Size: 65535,
+		HasTimeout: true, Timeout: time.Minute, KeyType: nftables.TypeIPAddr}
+	return f
+}
+
+// transaction sends what build adds as one change that happens whole or not at all.
+func (f *firewall) transaction(what string, build func(*nftables.Conn) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	conn, err := nftables.New(nftables.WithSockOptions(growBuffers))
+	if err != nil {
+		return fmt.Errorf("opening nftables: %w", err)
+	}
+	if err := build(conn); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// replace puts the whole table in place of a previous one in one step, so that
+// at no time a packet passes unfiltered; tracked connections go on.
+func (f *firewall) replace(slots []slotRule, closed []span, guarded []string) error {
+	return f.transaction("replacing the firewall", func(c *nftables.Conn) error {
+		c.AddTable(f.table) // deleting needs it to exist
+		c.DelTable(f.table)
+		c.AddTable(f.table)
+		for _, set := range []*nftables.Set{f.slots, f.closed, f.denied, f.guarded, f.flows, f.asking} {
+			set.ID = 0
+			if err := c.AddSet(set, nil); err != nil {
+				return err
+			}
+		}
+		f.addChains(c)
+		var sources, denied []nftables.SetElement
+		for _, s := range slots {
+			sources = append(sources, sourceElement(s))
+			denied = append(denied, deniedElements(s.guest, s.denied)...)
+		}
+		return errors.Join(
+			addElements(c, f.slots, sources),
+			addElements(c, f.denied, denied),
+			addElements(c, f.closed, closedElements(closed)),
+			addElements(c, f.guarded, guardedElements(guarded)),
+		)
+	})
+}
+
+// addSlot lets a new slot's link speak with its own address.
+func (f *firewall) addSlot(s slotRule) error {
+	return f.transaction("opening the firewall for a slot", func(c *nftables.Conn) error {
+		return addElements(c, f.slots, []nftables.SetElement{sourceElement(s)})
+	})
+}
+
+// setDenied replaces what a guest's policy closes.
+func (f *firewall) setDenied(guest netip.Addr, old, now []span) error {
+	if len(old) == 0 && len(now) == 0 {
+		return nil
+	}
+	return f.transaction("changing a machine's network policy", func(c *nftables.Conn) error {
+		return errors.Join(
+			deleteElements(c, f.denied, deniedElements(guest, old)),
+			addElements(c, f.denied, deniedElements(guest, now)),
+		)
+	})
+}
+
+// setHost replaces what depends on the host's own interfaces and routes.
+func (f *firewall) setHost(closed []span, guarded []string) error {
+	return f.transaction("following the host's interfaces in the firewall", func(c *nftables.Conn) error {
+		c.FlushSet(f.closed)
+		c.FlushSet(f.guarded)
+		return errors.Join(
+			addElements(c, f.closed, closedElements(closed)),
+			addElements(c, f.guarded, guardedElements(guarded)),
+		)
+	})
+}
+
+// addChains writes the rules. See the comment of each chain for what it promises.
+func (f *firewall) addChains(c *nftables.Conn) {
+	guests, dns := f.cfg.hostEnds(), f.cfg.dnsHostEnd()
+	resolver := f.dnsAddr.AsSlice()
+	const established, related, invalid, fresh = expr.CtStateBitESTABLISHED, expr.CtStateBitRELATED, expr.CtStateBitINVALID, expr.CtStateBitNEW
+
+	// entry: a guest speaks IPv4 with its own address or not at all. Questions
+	// and answers of DNS are not tracked, so they take no room in the tables.
+	f.chain(c, "entry", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw,
+		rule(fromLinks(guests), protocolFamily(expr.CmpOpNeq, unix.NFPROTO_IPV4), drop),
+		rule(fromLinks(guests), notIn(f.slots, &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, loadSource(2)), drop),
+		rule(fromLinks(guests), destinationIs(resolver), transport(unix.IPPROTO_UDP), destinationPort(53), untracked),
+		rule(fromLinks(guests), destinationIs(resolver), transport(unix.IPPROTO_TCP), destinationPort(53), untracked),
+		rule(fromLink(dns), protocolFamily(expr.CmpOpEq, unix.NFPROTO_IPV4), sourceIs(resolver), untracked),
+	)
+	// refuse: the guest's program learns at once that it may not.
+	f.chain(c, "refuse", "", nil, nil,
+		rule(transport(unix.IPPROTO_TCP), reset),
+		rule(prohibited),
+	)
+	// input: the host itself only gets answers to what it asked.
+	f.chain(c, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter,
+		rule(fromLinks(guests), stateIs(established|related), accept),
+		rule(fromLinks(guests), jump("refuse")),
+		rule(fromLink(dns), drop),
+	)
+	// output: a connection of the host to a guest that is gone must not go on
+	// with the next guest of the slot: its packets no longer belong to a tracked
+	// connection, and do not begin one.
+	f.chain(c, "output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter,
+		rule(toLinks(guests), transport(unix.IPPROTO_TCP), stateIs(fresh),
+			tcpFlags(rstFlag, 0, expr.CmpOpEq), tcpFlags(synFlag|ackFlag, synFlag, expr.CmpOpNeq), reset),
+		rule(toLinks(guests), transport(unix.IPPROTO_TCP), stateIs(invalid), tcpFlags(rstFlag, 0, expr.CmpOpEq), drop),
+	)
+	// ask: DNS and nothing else, so often and not oftener.
+	f.chain(c, "ask", "", nil, nil,
+		rule(transport(unix.IPPROTO_UDP), perSource(f.asking, unix.NFT_DYNSET_OP_UPDATE,
+			&expr.Limit{Type: expr.LimitTypePkts, Rate: 500, Unit: expr.LimitTimeSecond, Burst: 500, Over: true}), drop),
+		rule(destinationIs(resolver), transport(unix.IPPROTO_UDP), destinationPort(53), accept),
+		rule(destinationIs(resolver), transport(unix.IPPROTO_TCP), destinationPort(53), accept),
+		rule(jump("refuse")),
+	)
+	// outward: what a guest sends through the host. Every packet is judged, not
+	// only the first of a connection, so a new policy holds at once.
+	f.chain(c, "outward", "", nil, nil,
+		rule(toLink(dns), jump("ask")),
+		rule(toLinks(guests), jump("refuse")),
+		rule(in(f.closed, loadDestination(1)), jump("refuse")),
+		rule(in(f.denied, loadSource(1), loadDestination(wordRegister)), jump("refuse")),
+		rule(stateIs(invalid), drop),
+		rule(stateIs(fresh), perSource(f.flows, unix.NFT_DYNSET_OP_ADD, &expr.Connlimit{Count: uint32(f.cfg.MaxFlows), Flags: 1}), jump("refuse")),
+		rule(accept),
+	)
+	// inward: what comes through the host to a guest. Errors about its packets
+	// may come from any router; the rest only from peers it may speak to.
+	f.chain(c, "inward", "", nil, nil,
+		rule(protocolFamily(expr.CmpOpNeq, unix.NFPROTO_IPV4), drop),
+		rule(fromLink(dns), sourceIs(resolver), transport(unix.IPPROTO_UDP), sourcePort(53), accept),
+		rule(fromLink(dns), sourceIs(resolver), transport(unix.IPPROTO_TCP), sourcePort(53), accept),
+		rule(stateIs(related), accept),
+		rule(in(f.denied, loadDestination(1), loadSource(wordRegister)), drop),
+		rule(stateIs(established), accept),
+		rule(drop),
+	)
+	// forward: guests' traffic; and where forwarding is on only because of us,
+	// the host does not become a router for its neighbours.
+	f.chain(c, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter,
+		rule(fromLinks(guests), jump("outward")),
+		rule(toLinks(guests), jump("inward")),
+		rule(fromLink(dns), drop),
+		rule(toLink(dns), drop),
+		rule(in(f.guarded, &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}), stateIs(fresh),
+			trackedAs(expr.CtKeySTATUS, dstNatStatus, expr.CmpOpEq), drop),
+	)
+	// segments: guests' links carry larger packets than the way out does.
+	handshake := rule(transport(unix.IPPROTO_TCP), tcpFlags(synFlag|rstFlag, synFlag, expr.CmpOpEq), clampSegments)
+	f.chain(c, "segments", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityMangle,
+		rule(fromLinks(guests), handshake), rule(toLinks(guests), handshake))
+	// source: outside, guests appear under the host's address.
+	f.chain(c, "source", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource,
+		rule(protocolFamily(expr.CmpOpEq, unix.NFPROTO_IPV4), sourceWithin(f.whole), notToLinks(f.cfg.Prefix+"-"), masquerade),
+	)
+}
+
+const (
+	synFlag, rstFlag, ackFlag = 0x02, 0x04, 0x10
+	dstNatStatus              = 1 << 5 // IPS_DST_NAT
+)
+
+// chain adds a chain with its rules; without a hook it is one to jump to.
+func (f *firewall) chain(c *nftables.Conn, name string, kind nftables.ChainType, hook *nftables.ChainHook, priority *nftables.ChainPriority, rules ...[]expr.Any) {
+	chain := &nftables.Chain{Name: name, Table: f.table}
+	if hook != nil {
+		chain.Type, chain.Hooknum, chain.Priority = kind, hook, priority
+	}
+	c.AddChain(chain)
+	for _, exprs := range rules {
+		c.AddRule(&nftables.Rule{Table: f.table, Chain: chain, Exprs: exprs})
+	}
+}
+
+// removeTable takes the whole table away; it is no error if there is none.
+func removeTable(cfg Config) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("opening nftables: %w", err)
+	}
+	table := &nftables.Table{Name: cfg.table(), Family: nftables.TableFamilyINet}
+	conn.AddTable(table)
+	conn.DelTable(table)
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("removing the firewall: %w", err)
+	}
+	return nil
+}

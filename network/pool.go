@@ -1,0 +1,274 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+// errClosed is what a closed network answers.
+var errClosed = errors.New("the network is closed")
+
+// retryDelay is how long the keeper waits after the kernel refused something.
+const retryDelay = time.Second
+
+// Acquire gives a machine a slot with a policy in force. With slots ahead and
+// an empty policy it asks nothing of the kernel.
+func (n *Network) Acquire(ctx context.Context, p Policy) (*Slot, error) {
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	slot, err := n.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held := n.hold(slot, p)
+	if err := n.firewall.setDenied(slot.Address.Addr(), nil, held.denied); err != nil {
+		n.giveBack(&heldSlot{slot: slot})
+		return nil, err
+	}
+	n.mu.Lock()
+	n.held[slot.Index] = held
+	n.mu.Unlock()
+	return slot, nil
+}
+
+// take removes a ready slot from the pool, or makes one if there is none.
+func (n *Network) take(ctx context.Context) (*Slot, error) {
+	defer n.rouse()
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return nil, errClosed
+	}
+	if len(n.free) > 0 {
+		slot := n.free[0]
+		n.free = n.free[1:]
+		n.mu.Unlock()
+		return slot, nil
+	}
+	index, err := n.nextIndex()
+	if err == nil {
+		n.work.Add(1) // Close waits for it
+	}
+	n.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	defer n.work.Done()
+	return n.make(ctx, index)
+}
+
+// nextIndex reserves an index to make a slot of. The caller holds mu.
+func (n *Network) nextIndex() (int, error) {
+	for _, list := range []*[]int{&n.returned, &n.remade} {
+		if last := len(*list) - 1; last >= 0 {
+			index := (*list)[last]
+			*list = (*list)[:last]
+			return index, nil
+		}
+	}
+	if n.next > maxIndex(n.cfg.Range) {
+		return 0, fmt.Errorf("all %d network slots of %s are in use: end machines or configure a larger range", maxIndex(n.cfg.Range), n.cfg.Range)
+	}
+	n.next++
+	return n.next - 1, nil
+}
+
+// make brings a slot into being, clean and behind the firewall.
+func (n *Network) make(ctx context.Context, index int) (*Slot, error) {
+	slot := n.slot(index)
+	err := ctx.Err()
+	if err == nil {
+		err = n.build(slot)
+	}
+	if err != nil {
+		n.mu.Lock()
+		n.returned = append(n.returned, index)
+		n.mu.Unlock()
+		return nil, fmt.Errorf("making network slot %d: %w", index, err)
+	}
+	return slot, nil
+}
+
+func (n *Network) build(slot *Slot) error {
+	if err := n.dropMismatch(slot); err != nil {
+		return err
+	}
+	p := pair{host: slot.Name, inner: slot.guestEnd(), hostMAC: slot.GatewayMAC, innerMAC: slot.MAC,
+		hostAddr: ipNet(slot), innerIP: slot.Address.Addr().AsSlice(), mtu: linkMTU}
+	if err := makePair(n.links, n.taps, p); err != nil {
+		return err
+	}
+	guestEnd, err := n.tapLinks.LinkByName(slot.guestEnd())
+	if err != nil {
+		return fmt.Errorf("finding the guest's end %s: %w", slot.guestEnd(), err)
+	}
+	if err := n.tapLinks.LinkSetUp(guestEnd); err != nil {
+		return fmt.Errorf("bringing %s up: %w", slot.guestEnd(), err)
+	}
+	return n.firewall.addSlot(slot.rule(nil))
+}
+
+// dropMismatch removes a link found at Open that cannot become this slot: its
+// other end is lost, or it was made for another range.
+func (n *Network) dropMismatch(slot *Slot) error {
+	link, err := n.links.LinkByName(slot.Name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("finding link %s: %w", slot.Name, err)
+	}
+	_, err = n.tapLinks.LinkByName(slot.guestEnd())
+	if err == nil && link.Attrs().HardwareAddr.String() == slot.GatewayMAC.String() && link.Attrs().MTU == linkMTU {
+		return forgetFlows(n.links, guestFlows{slot.Address.Addr(): true})
+	}
+	return deleteLink(n.links, slot.Name)
+}
+
+// Attach gives the slot of a machine that was named to Open.
+func (n *Network) Attach(index int) (*Slot, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	held := n.held[index]
+	if held == nil {
+		return nil, fmt.Errorf("network slot %d is not there: its machine has lost its network", index)
+	}
+	return held.slot, nil
+}
+
+// Release takes a slot back from a machine whose sandbox has ended. It returns
+// at once; the slot is used again when nothing of the machine is left on it.
+func (n *Network) Release(s *Slot) {
+	n.mu.Lock()
+	held := n.held[s.Index]
+	if held == nil || held.slot != s {
+		n.mu.Unlock()
+		return
+	}
+	delete(n.held, s.Index)
+	n.mu.Unlock()
+	n.giveBack(held)
+}
+
+func (n *Network) giveBack(held *heldSlot) {
+	n.mu.Lock()
+	n.used = append(n.used, held)
+	n.mu.Unlock()
+	n.rouse()
+}
+
+// rouse tells the keeper to look at the pool.
+func (n *Network) rouse() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// keep cleans the slots that come back and makes slots ahead, until ctx ends.
+func (n *Network) keep(ctx context.Context) {
+	for ctx.Err() == nil {
+		busy, err := n.tend(ctx)
+		var retry <-chan time.Time
+		if err != nil {
+			n.cfg.Logger.Error("keeping network slots ready", "error", err)
+			retry = time.After(retryDelay)
+		} else if busy {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-n.wake:
+		case <-retry:
+		}
+	}
+}
+
+// tend does one piece of the keeper's work and tells whether there was any.
+func (n *Network) tend(ctx context.Context) (busy bool, err error) {
+	n.mu.Lock()
+	used := n.used
+	n.used = nil
+	var index int
+	if len(used) == 0 && (len(n.free) < n.cfg.Ahead || len(n.remade) > 0) {
+		index, err = n.nextIndex()
+	}
+	n.mu.Unlock()
+	switch {
+	case err != nil:
+		return false, err
+	case len(used) > 0:
+		return true, n.clean(used)
+	case index == 0:
+		return false, nil
+	}
+	slot, err := n.make(ctx, index)
+	if err != nil {
+		return false, err
+	}
+	n.mu.Lock()
+	n.free = append(n.free, slot)
+	n.mu.Unlock()
+	return true, nil
+}
+
+// clean takes from slots what their machines left: policies and connections.
+func (n *Network) clean(used []*heldSlot) error {
+	guests := make(guestFlows)
+	var errs []error
+	for _, held := range used {
+		errs = append(errs, n.retire(held))
+		guests[held.slot.Address.Addr()] = true
+	}
+	errs = append(errs, forgetFlows(n.links, guests))
+	err := errors.Join(errs...)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, held := range used {
+		if err != nil {
+			n.used = append(n.used, held)
+		} else {
+			n.free = append(n.free, n.slot(held.slot.Index))
+		}
+	}
+	return err
+}
+
+// retire ends a slot's policy for good.
+func (n *Network) retire(held *heldSlot) error {
+	held.mu.Lock()
+	defer held.mu.Unlock()
+	held.gone = true
+	if err := n.firewall.setDenied(held.slot.Address.Addr(), held.denied, nil); err != nil {
+		return err
+	}
+	held.denied = nil
+	return nil
+}
+
+// setPolicy puts another policy in force for a held slot.
+func (n *Network) setPolicy(s *Slot, p Policy) error {
+	n.mu.Lock()
+	held := n.held[s.Index]
+	n.mu.Unlock()
+	if held == nil || held.slot != s {
+		return fmt.Errorf("network slot %d is no longer held by this machine", s.Index)
+	}
+	held.mu.Lock()
+	defer held.mu.Unlock()
+	if held.gone {
+		return fmt.Errorf("network slot %d is no longer held by this machine", s.Index)
+	}
+	denied := p.denied()
+	if err := n.firewall.setDenied(s.Address.Addr(), held.denied, denied); err != nil {
+		return err
+	}
+	held.denied = denied
+	held.offline.Store(p.offline())
+	return nil
+}
