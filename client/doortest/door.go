@@ -40,6 +40,7 @@ type Door struct {
 	logs      map[string][]client.LogEntry
 	keys      map[string]client.APIKey
 	guest     *httputil.ReverseProxy
+	server    *httptest.Server
 }
 
 // New starts a door whose sandboxes are all the guest daemon at guestURL;
@@ -57,7 +58,7 @@ func New(t testing.TB, guestURL string) *Door {
 	t.Cleanup(s.CloseClientConnections)
 	t.Cleanup(s.Close)
 	t.Cleanup(s.CloseClientConnections)
-	d.URL = s.URL
+	d.URL, d.server = s.URL, s
 	return d
 }
 
@@ -88,6 +89,9 @@ func (d *Door) IDs() []string {
 	defer d.mu.Unlock()
 	return slices.Clone(d.order)
 }
+
+// Break closes all connections, as a server does that is killed.
+func (d *Door) Break() { d.server.CloseClientConnections() }
 
 // Created is what was asked for, in order.
 func (d *Door) Created() []client.NewSandbox {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/atoll-cloud/atoll/client"
 )
@@ -123,6 +124,8 @@ func (c *copier) packOne(tw *tar.Writer, p, rel string, info fs.FileInfo) error 
 	if info.IsDir() {
 		h.Name += "/"
 	}
+	// Rounded up, as it would be, it lies in the future, of which tar warns.
+	h.ModTime = h.ModTime.Truncate(time.Second)
 	// Owners of this host mean nothing there.
 	h.Uid, h.Gid, h.Uname, h.Gname = 0, 0, "", ""
 	if !info.Mode().IsRegular() {
@@ -182,8 +185,7 @@ func (c *copier) treeOut(ctx context.Context, src, target string) error {
 // are left out, and so are devices and set-user-id bits.
 func (c *copier) unpack(r io.Reader, root *os.Root) error {
 	tr := tar.NewReader(r)
-	// Folders that their owner may not write to get their mode last.
-	late := map[string]fs.FileMode{}
+	late := unpackLast{modes: map[string]fs.FileMode{}}
 	for {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
@@ -196,21 +198,44 @@ func (c *copier) unpack(r io.Reader, root *os.Root) error {
 		if !filepath.IsLocal(name) {
 			return fmt.Errorf("the archive names %q, which is outside the folder", h.Name)
 		}
-		if err := c.unpackOne(tr, root, h, name, late); err != nil {
+		if err := c.unpackOne(tr, root, h, name, &late); err != nil {
 			return err
 		}
 	}
-	for name, mode := range late {
-		if err := root.Chmod(name, mode); err != nil {
-			return err
-		}
+	if err := c.finishUnpack(root, late); err != nil {
+		return err
 	}
 	// tar pads its archive; the sender must be able to finish.
 	_, err := io.Copy(io.Discard, r)
 	return err
 }
 
-func (c *copier) unpackOne(tr *tar.Reader, root *os.Root, h *tar.Header, name string, late map[string]fs.FileMode) error {
+// unpackLast is what waits for the rest of the archive.
+type unpackLast struct {
+	modes map[string]fs.FileMode // of folders that their owner may not write to
+	links []string               // to look at once they all are there
+}
+
+func (c *copier) finishUnpack(root *os.Root, late unpackLast) error {
+	for _, name := range late.links {
+		// Each link looked harmless; one through another may still lead outside.
+		if _, err := root.Stat(name); err == nil || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		c.a.note("removed link %s: it leads outside the folder, or nowhere", name)
+		if err := root.Remove(name); err != nil {
+			return err
+		}
+	}
+	for name, mode := range late.modes {
+		if err := root.Chmod(name, mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *copier) unpackOne(tr *tar.Reader, root *os.Root, h *tar.Header, name string, late *unpackLast) error {
 	mode := h.FileInfo().Mode().Perm()
 	if h.Typeflag != tar.TypeDir {
 		if err := root.MkdirAll(filepath.Dir(name), 0o777); err != nil {
@@ -226,7 +251,7 @@ func (c *copier) unpackOne(tr *tar.Reader, root *os.Root, h *tar.Header, name st
 			return err
 		}
 		if mode&0o300 != 0o300 {
-			late[name] = mode
+			late.modes[name] = mode
 			return nil
 		}
 		return root.Chmod(name, mode)
@@ -245,6 +270,7 @@ func (c *copier) unpackOne(tr *tar.Reader, root *os.Root, h *tar.Header, name st
 			c.a.note("skipped link %s: it leads outside the folder, to %s", name, h.Linkname)
 			return nil
 		}
+		late.links = append(late.links, name)
 		return root.Symlink(h.Linkname, name)
 	case tar.TypeLink:
 		return root.Link(filepath.Clean(h.Linkname), name)

@@ -75,7 +75,7 @@ runs, with less.`,
 
 // examine makes all checks, in the order in which a person would mend things.
 func (a *app) examine(ctx context.Context, listen string) []check {
-	h := thisHost(a.env)
+	h := thisHost()
 	data := a.dataDir()
 	var all []check
 	all = append(all, h.root(), h.capabilities(), h.kernel(), h.systrap(), h.seccomp(), h.cgroups())

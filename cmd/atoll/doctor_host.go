@@ -17,17 +17,21 @@ type host struct {
 	proc, sys, etc string // usually /proc, /sys and /etc
 	euid           int
 	release        string // of the kernel
+	maxFiles       uint64 // most open files that a process may ask for
 	look           func(program string) (string, error)
-	env            func(string) string
 }
 
-func thisHost(env func(string) string) *host {
+func thisHost() *host {
 	var u unix.Utsname
 	release := ""
 	if unix.Uname(&u) == nil {
 		release = unix.ByteSliceToString(u.Release[:])
 	}
-	return &host{proc: "/proc", sys: "/sys", etc: "/etc", euid: os.Geteuid(), release: release, look: exec.LookPath, env: env}
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		files.Max = 0
+	}
+	return &host{proc: "/proc", sys: "/sys", etc: "/etc", euid: os.Geteuid(), release: release, maxFiles: files.Max, look: exec.LookPath}
 }
 
 // text is a file's content without the white space around it; empty where
@@ -216,9 +220,8 @@ func (h *host) base(data string) check {
 // limits are those that many sandboxes run into.
 func (h *host) limits() check {
 	const name = "limits"
-	var l unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil && l.Max < 65536 {
-		return warn(name, fmt.Sprintf("at most %d open files", l.Max), "ulimit -n 1048576 (or LimitNOFILE=1048576 in the systemd unit)")
+	if h.maxFiles < 65536 {
+		return warn(name, fmt.Sprintf("at most %d open files", h.maxFiles), "ulimit -n 1048576 (or LimitNOFILE=1048576 in the systemd unit)")
 	}
 	for _, s := range []struct {
 		path string
