@@ -122,6 +122,9 @@ func (r *Runtime) prepare(spec *Spec) error {
 	if err != nil {
 		return err
 	}
+	if err := protocol.SetPaused(dir, false); err != nil {
+		return err
+	}
 	list := strings.Join(join, "\n")
 	if list != "" {
 		list += "\n"

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -61,8 +60,8 @@ func (r *Runtime) look(ctx context.Context, g *guest) (Info, bool) {
 	defer cancel()
 	_, err := r.controlCall(ctx, &protocol.Request{Op: protocol.OpPing, ID: g.id, StateDir: r.stateDir(g.id), Socket: r.socket(g.id)})
 	info.Alive = err == nil
-	_, err = os.Lstat(filepath.Join(r.stateDir(g.id), protocol.PausedFile))
-	info.Paused = info.Alive && err == nil
+	paused, err := protocol.Paused(r.stateDir(g.id))
+	info.Paused = info.Alive && paused && err == nil
 	return info, true
 }
 

@@ -55,6 +55,11 @@ type Link struct {
 	MTU     int
 	Address netip.Prefix
 	Gateway netip.Addr
+	// GatewayMAC makes the gateway a fixed neighbour, for a host that answers
+	// no ARP; without it the guest asks.
+	GatewayMAC net.HardwareAddr
+	// UplinkMTU is the MTU of the default route; 0 is the link\'s.
+	UplinkMTU int
 }
 
 // hostGSOMax is the size in bytes of the segments that the host splits for a

@@ -27,7 +27,7 @@ const (
 	JoinFile = "join"
 	// LimitsFile holds the guest's number of CPUs and bytes of memory.
 	LimitsFile = "limits"
-	// PausedFile exists while the guest is paused. The worker keeps it, so
+	// PausedFile says whether the guest is paused. The worker keeps it, so
 	// that it is right even when the daemon is killed half-way.
 	PausedFile = "paused"
 )
@@ -66,6 +66,8 @@ type Link struct {
 	MTU        int    `json:"mtu"`
 	Address    string `json:"address"` // CIDR
 	Gateway    string `json:"gateway"`
+	GatewayMAC string `json:"gatewayMAC,omitempty"`
+	UplinkMTU  int    `json:"uplinkMTU,omitempty"`
 	HostGSOMax uint32 `json:"hostGSOMax"`
 }
 

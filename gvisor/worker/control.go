@@ -3,7 +3,6 @@ package worker
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -31,45 +30,31 @@ func call(socket, method string, arg, result any) error {
 // pause and resume keep PausedFile. A sandbox counts pauses and dies of one
 // resume too many, so neither is sent twice.
 func pause(req *protocol.Request) error {
-	paused, err := isPaused(req.StateDir)
+	paused, err := protocol.Paused(req.StateDir)
 	if err != nil || paused {
 		return err
 	}
 	if err := call(req.Socket, boot.ContMgrPause, nil, nil); err != nil {
 		return fmt.Errorf("pause guest: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(req.StateDir, protocol.PausedFile), nil, 0o600); err != nil {
-		return fmt.Errorf("note that the guest is paused: %w", err)
-	}
-	return nil
+	return protocol.SetPaused(req.StateDir, true)
 }
 
 func resume(req *protocol.Request) error {
-	paused, err := isPaused(req.StateDir)
+	paused, err := protocol.Paused(req.StateDir)
 	if err != nil || !paused {
 		return err
 	}
 	if err := call(req.Socket, boot.ContMgrResume, nil, nil); err != nil {
 		return fmt.Errorf("resume guest: %w", err)
 	}
-	if err := os.Remove(filepath.Join(req.StateDir, protocol.PausedFile)); err != nil {
-		return fmt.Errorf("note that the guest runs: %w", err)
-	}
-	return nil
-}
-
-func isPaused(stateDir string) (bool, error) {
-	_, err := os.Lstat(filepath.Join(stateDir, protocol.PausedFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
+	return protocol.SetPaused(req.StateDir, false)
 }
 
 // checkpoint writes the guest's memory to a directory, which appears only when
 // it is complete. The guest must be paused, and stays so.
 func checkpoint(req *protocol.Request) (err error) {
-	if paused, err := isPaused(req.StateDir); err != nil || !paused {
+	if paused, err := protocol.Paused(req.StateDir); err != nil || !paused {
 		return errors.Join(errors.New("checkpoint a guest that is not paused"), err)
 	}
 	tmp, err := os.MkdirTemp(filepath.Dir(req.ImageDir), ".checkpoint-")

@@ -52,6 +52,13 @@ func networkArgs(link *protocol.Link, files []*os.File, restore bool) (*boot.Cre
 	if l.GSOMaxSize == 0 {
 		l.GSOMaxSize, l.GVisorGSOEnabled = stack.GVisorGSOMaxSize, true
 	}
+	if link.GatewayMAC != "" {
+		neighbour, err := net.ParseMAC(link.GatewayMAC)
+		if err != nil {
+			return nil, fmt.Errorf("read the gateway's link address: %w", err)
+		}
+		l.Neighbors = []boot.Neighbor{{IP: gateway.AsSlice(), HardwareAddr: neighbour}}
+	}
 	args.FDBasedLinks = []boot.FDBasedLink{l}
 	args.FilePayload.Files = files
 	args.Defaultv4Gateway = boot.DefaultRoute{
@@ -59,6 +66,7 @@ func networkArgs(link *protocol.Link, files []*os.File, restore bool) (*boot.Cre
 		Route: boot.Route{
 			Destination: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)),
 			Gateway:     gateway.AsSlice(),
+			MTU:         uint32(link.UplinkMTU),
 		},
 	}
 	return args, nil
