@@ -58,7 +58,7 @@ type Link struct {
 	// GatewayMAC makes the gateway a fixed neighbour, for a host that answers
 	// no ARP; without it the guest asks.
 	GatewayMAC net.HardwareAddr
-	// UplinkMTU is the MTU of the default route; 0 is the link\'s.
+	// UplinkMTU is the MTU of the default route; 0 is the link's.
 	UplinkMTU int
 }
 
@@ -106,7 +106,8 @@ func (s *Spec) link() (*protocol.Link, []*os.File, error) {
 		return nil, nil, fmt.Errorf("use packet socket: %w", errors.Join(err, asked))
 	}
 	l := &protocol.Link{Name: s.Link.Name, MAC: s.Link.MAC.String(), MTU: s.Link.MTU,
-		Address: s.Link.Address.String(), Gateway: s.Link.Gateway.String()}
+		Address: s.Link.Address.String(), Gateway: s.Link.Gateway.String(),
+		GatewayMAC: s.Link.GatewayMAC.String(), UplinkMTU: s.Link.UplinkMTU}
 	if headers != 0 {
 		l.HostGSOMax = hostGSOMax
 	}
