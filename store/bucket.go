@@ -14,6 +14,9 @@ import (
 // follows the bucket sees the deletion; then nothing of the key is left.
 const markerTTL = time.Minute
 
+// bucketPrefix is what the streams of buckets are called.
+const bucketPrefix = "KV_"
+
 // Bucket holds the newest value of each key.
 type Bucket struct {
 	name string
@@ -126,7 +129,7 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 // the walk and is returned. f must not keep data.
 func (b *Bucket) All(ctx context.Context, f func(key string, data []byte) error) error {
 	prefix := "$KV." + b.name + "."
-	err := b.s.scan(ctx, scan{stream: "KV_" + b.name, filter: prefix + ">", from: 1}, func(m message) error {
+	err := b.s.scan(ctx, scan{stream: bucketPrefix + b.name, filter: prefix + ">", from: 1}, func(m message) error {
 		if m.header.Get("KV-Operation") != "" || m.header.Get("Nats-Marker-Reason") != "" {
 			return nil // the marker of a deleted key
 		}

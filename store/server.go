@@ -1,12 +1,9 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -42,72 +39,6 @@ func (s *Store) startServer() error {
 		return errors.Join(ErrDamaged, log.firstError())
 	}
 	return nil
-}
-
-// checkRecovered compares the directory with what the server could read. The
-// server skips what it cannot read with a warning, and a bucket that silently
-// starts empty again would make us forget machines that still run.
-func (s *Store) checkRecovered(ctx context.Context) error {
-	root := filepath.Join(s.dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams")
-	entries, err := os.ReadDir(root)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read store directory: %w", err)
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
-			continue // being removed by the server
-		}
-		_, err := s.js.Stream(ctx, e.Name())
-		if err == nil {
-			continue
-		}
-		if empty(filepath.Join(root, e.Name())) {
-			// The server was killed between making the directory and
-			// describing it: nothing was ever stored there.
-			continue
-		}
-		return fmt.Errorf("%w: %s cannot be read (%w); restore that directory from a copy, or move it away to start without its records",
-			ErrDamaged, filepath.Join(root, e.Name()), err)
-	}
-	s.reportLoss()
-	return nil
-}
-
-// reportLoss tells of entries whose bytes are damaged. The others stay usable.
-func (s *Store) reportLoss() {
-	info, err := s.server.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
-	if err != nil {
-		s.logger.Warn("cannot check the store for damaged entries", "error", err)
-		return
-	}
-	for _, account := range info.AccountDetails {
-		for _, stream := range account.Streams {
-			if lost := stream.State.Lost; lost != nil && len(lost.Msgs) > 0 {
-				s.logger.Error("store lost entries to damage on the disk",
-					"stream", stream.Name, "entries", len(lost.Msgs), "bytes", lost.Bytes)
-			}
-		}
-	}
-}
-
-// empty reports whether a stream directory holds no messages.
-func empty(dir string) bool {
-	files, err := os.ReadDir(filepath.Join(dir, "msgs"))
-	if errors.Is(err, os.ErrNotExist) {
-		return true
-	}
-	if err != nil {
-		return false
-	}
-	for _, f := range files {
-		if info, err := f.Info(); err != nil || info.Size() > 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // serverLog passes on what the embedded server has to say. Its notices are

@@ -89,6 +89,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.takeLock(); err != nil {
 		return err
 	}
+	before := messageFiles(s.streams())
 	if err := s.startServer(); err != nil {
 		return fmt.Errorf("start store in %s: %w", s.dir, err)
 	}
@@ -101,7 +102,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to store: %w", err)
 	}
-	return s.checkRecovered(ctx)
+	return s.checkRecovered(ctx, before)
 }
 
 // Close ends the embedded server and gives the directory free.

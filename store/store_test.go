@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -244,6 +245,46 @@ func TestDamageIsReported(t *testing.T) {
 	}
 }
 
+// TestLostRecordsAreReported damages bytes of one record on the disk.
+func TestLostRecordsAreReported(t *testing.T) {
+	ctx := context.Background()
+	for _, withIndex := range []bool{true, false} {
+		dir := t.TempDir()
+		s := open(t, dir)
+		b := bucket(t, s, "machines")
+		for i := range 20 {
+			if _, err := b.Put(ctx, fmt.Sprintf("k%d", i), machineSized); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Close()
+		messages := filepath.Join(dir, "jetstream", "$G", "streams", "KV_machines", "msgs")
+		block := filepath.Join(messages, "1.blk")
+		data, err := os.ReadFile(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)/2] ^= 0xff
+		if err := os.WriteFile(block, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if !withIndex {
+			if err := os.Remove(filepath.Join(messages, "index.db")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var out bytes.Buffer
+		s, err = Open(ctx, Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		if err != nil {
+			t.Fatalf("one damaged record keeps the store from opening: %v", err)
+		}
+		left := len(keys(t, bucket(t, s, "machines")))
+		if s.Close(); left == 0 || left == 20 || !strings.Contains(out.String(), "level=ERROR") {
+			t.Errorf("index %v: %d of 20 records are left and the log says %q", withIndex, left, out.String())
+		}
+	}
+}
+
 func TestDirectoryThatIsAFileIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -366,7 +407,14 @@ func TestKilledServerLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	for round := range 3 {
 		last := killAfter(t, dir, round*1000, 200)
-		s := open(t, dir)
+		var out bytes.Buffer
+		s, err := Open(context.Background(), Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(out.String(), "level=ERROR") {
+			t.Errorf("a kill is reported as damage: %s", out.String())
+		}
 		b := bucket(t, s, "machines")
 		for n := round * 1000; n <= last; n++ {
 			var r rec
