@@ -6,6 +6,8 @@ package doortest
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -52,7 +54,7 @@ func New(t testing.TB, guestURL string) *Door {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.guest = &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
+		d.guest = &httputil.ReverseProxy{FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
 	}
 	s := httptest.NewServer(d.handler())
 	t.Cleanup(s.CloseClientConnections)
@@ -152,6 +154,11 @@ func (d *Door) toGuest(w http.ResponseWriter, r *http.Request, id string) {
 	case d.guest == nil:
 		refuse(w, 502, "There is no guest")
 	default:
+		// The guest may answer before the end of the request has been read.
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			refuse(w, 500, err.Error())
+			return
+		}
 		d.guest.ServeHTTP(w, r)
 	}
 }
