@@ -1,64 +1,247 @@
 package machine
 
 import (
+	"cmp"
 	"context"
-	"net"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
+	"github.com/atoll-cloud/atoll/disk"
+	"github.com/atoll-cloud/atoll/gvisor"
 	"github.com/atoll-cloud/atoll/network"
+	"github.com/atoll-cloud/atoll/observe"
+	"github.com/atoll-cloud/atoll/store"
 )
 
-// Engine runs the machines of one node.
-type Engine struct{}
+// Runtime starts, pauses, checkpoints and restores single guests. A guest
+// outlives the process that started it. Package gvisor implements it.
+type Runtime interface {
+	Boot(ctx context.Context, spec gvisor.Spec) error
+	Restore(ctx context.Context, spec gvisor.Spec, image string) error
+	Pause(ctx context.Context, id string) error
+	Resume(ctx context.Context, id string) error
+	Checkpoint(ctx context.Context, id, image string) error
+	Destroy(ctx context.Context, id string) error
+	List(ctx context.Context) []gvisor.Info
+	Exited(id string) <-chan struct{}
+	Usage(id string) (gvisor.Usage, error)
+	// Purge ends all guests and removes all state; Close leaves both.
+	Purge(ctx context.Context) error
+	Close() error
+}
 
-// Create makes a machine and returns once its guest daemon answers.
-func (e *Engine) Create(ctx context.Context, spec CreateSpec) (Machine, error) { panic("todo") }
+// Engine runs the machines of one node.
+//
+// Lock order: instance.op, then Engine.mu, then instance.mu or template.mu.
+type Engine struct {
+	config  Config
+	log     *slog.Logger
+	now     func() time.Time
+	started time.Time
+
+	runtime  Runtime
+	disks    *disk.Disk
+	network  *network.Network
+	machines *store.Bucket // records of machines that are not ended
+	ended    *store.Bucket // records of ended ones, for a while
+	built    *store.Bucket // records of templates
+	events   *store.Log
+
+	// life ends when the engine closes; background owns what runs until then.
+	life       context.Context
+	kill       context.CancelFunc
+	background sync.WaitGroup
+	creating   sync.WaitGroup
+
+	making  chan struct{} // a place for each guest that is made at once
+	pool    *pool
+	meters  meters
+	load    load
+	watches watches
+
+	mu        sync.RWMutex
+	instances map[string]*instance
+	held      map[string]int // machines by team, those being made included
+	templates []*template
+}
 
 // Get returns a machine that is not ended, or ErrNotFound.
-func (e *Engine) Get(id string) (Machine, error) { panic("todo") }
+func (e *Engine) Get(id string) (Machine, error) {
+	m, err := e.instance(id)
+	if err != nil {
+		return Machine{}, err
+	}
+	return m.record(), nil
+}
 
-// List returns the machines of a team that are not ended (all teams if empty),
-// oldest first.
-func (e *Engine) List(team string) []Machine { panic("todo") }
+// List returns the machines of a team that are not ended (of all teams if
+// team is empty), oldest first.
+func (e *Engine) List(team string) []Machine {
+	e.mu.RLock()
+	list := make([]Machine, 0, len(e.instances))
+	for _, m := range e.instances {
+		if r := m.record(); (team == "" || r.Team == team) && r.State != Ended {
+			list = append(list, r)
+		}
+	}
+	e.mu.RUnlock()
+	slices.SortFunc(list, func(a, b Machine) int {
+		return cmp.Or(a.StartedAt.Compare(b.StartedAt), cmp.Compare(a.ID, b.ID))
+	})
+	return list
+}
 
-// Kill ends a machine and frees what it held. Killing one that is gone is ErrNotFound.
-func (e *Engine) Kill(ctx context.Context, id, reason string) error { panic("todo") }
+// Done is closed when the machine has ended; it is closed already for unknown ones.
+func (e *Engine) Done(id string) <-chan struct{} {
+	if m, err := e.instance(id); err == nil {
+		return m.done
+	}
+	return closed
+}
+
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// MaxTimeout is the longest time to live a machine may have; 0 is no limit.
+func (e *Engine) MaxTimeout() time.Duration { return e.config.MaxTimeout }
+
+func (e *Engine) instance(id string) (*instance, error) {
+	e.mu.RLock()
+	m := e.instances[id]
+	e.mu.RUnlock()
+	if m == nil {
+		return nil, fmt.Errorf("%w: no machine %q runs here", ErrNotFound, id)
+	}
+	return m, nil
+}
+
+// running returns a machine that can be reached.
+func (e *Engine) running(id string) (*instance, error) {
+	m, err := e.instance(id)
+	if err != nil {
+		return nil, err
+	}
+	if s := m.record().State; s != Running {
+		return nil, fmt.Errorf("%w: machine %q is %s", ErrNotFound, id, s)
+	}
+	return m, nil
+}
 
 // SetDeadline replaces the time at which a machine ends; zero means never.
-// Where onlyLater is set an earlier time than the present one changes nothing.
+// With onlyLater an earlier time than the present one changes nothing.
 func (e *Engine) SetDeadline(ctx context.Context, id string, t time.Time, onlyLater bool) (Machine, error) {
-	panic("todo")
+	return e.change(ctx, id, func(m *instance, record *Machine) error {
+		if onlyLater && (record.Deadline.IsZero() || (!t.IsZero() && t.Before(record.Deadline))) {
+			return nil
+		}
+		if limit := e.config.MaxTimeout; limit > 0 && (t.IsZero() || t.After(e.now().Add(limit+time.Second))) {
+			return fmt.Errorf("%w: a machine may live for %s at most from now on", ErrInvalid, limit)
+		}
+		record.Deadline = t
+		return nil
+	})
 }
 
 // SetNetwork replaces a machine's egress policy at once.
-func (e *Engine) SetNetwork(ctx context.Context, id string, p network.Policy) error { panic("todo") }
-
-// Dial connects to a TCP port inside a running machine, on its address or on
-// its loopback. It fails with ErrNotFound or ErrPortClosed.
-func (e *Engine) Dial(ctx context.Context, id string, port int) (net.Conn, error) { panic("todo") }
-
-// Done is closed when the machine has ended; it is closed already for unknown ones.
-func (e *Engine) Done(id string) <-chan struct{} { panic("todo") }
-
-// Samples returns the measurements of a machine in a span of time, oldest first.
-func (e *Engine) Samples(id string, from, to time.Time) ([]Sample, error) { panic("todo") }
-
-// Logs returns lines of a machine's log; also for one that ended recently.
-func (e *Engine) Logs(ctx context.Context, team, id string, q LogQuery) ([]LogEntry, error) {
-	panic("todo")
+func (e *Engine) SetNetwork(ctx context.Context, id string, p network.Policy) error {
+	_, err := e.change(ctx, id, func(m *instance, record *Machine) error {
+		if err := m.guest.slot.SetPolicy(p); err != nil {
+			return fmt.Errorf("set the network policy of machine %s: %w", id, err)
+		}
+		record.Network = p
+		return nil
+	})
+	return err
 }
 
-// Templates lists what machines can be made from.
-func (e *Engine) Templates() []Template { panic("todo") }
+// change edits the record of a running machine, saves it and arms its timer.
+func (e *Engine) change(ctx context.Context, id string, edit func(*instance, *Machine) error) (Machine, error) {
+	m, err := e.instance(id)
+	if err != nil {
+		return Machine{}, err
+	}
+	m.op.Lock()
+	defer m.op.Unlock()
+	record := m.record()
+	if record.State != Running {
+		return Machine{}, fmt.Errorf("%w: machine %q is %s", ErrNotFound, id, record.State)
+	}
+	if err := edit(m, &record); err != nil {
+		return Machine{}, err
+	}
+	if err := e.save(ctx, record); err != nil {
+		return Machine{}, err
+	}
+	m.setRecord(record)
+	e.schedule(m)
+	return record, nil
+}
 
-// Template finds one by id or name (with or without ":tag"), or ErrNotFound.
-func (e *Engine) Template(ref string) (Template, error) { panic("todo") }
+// Kill ends a machine and frees what it held. One that is gone is ErrNotFound.
+func (e *Engine) Kill(ctx context.Context, id, reason string) error {
+	m, err := e.instance(id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	return e.finish(ctx, m, reason)
+}
 
-// MaxTimeout is the longest time to live a machine may have; 0 is no limit.
-func (e *Engine) MaxTimeout() time.Duration { panic("todo") }
+// finish ends a machine. Of several callers one does the work; the others
+// wait for it and get ErrNotFound.
+func (e *Engine) finish(ctx context.Context, m *instance, reason string) error {
+	m.op.Lock()
+	defer m.op.Unlock()
+	record := m.record()
+	if record.State == Ended {
+		return fmt.Errorf("%w: machine %q has ended", ErrNotFound, record.ID)
+	}
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+	if record.State != Ending {
+		if err := e.move(ctx, m, Ending, reason); err != nil {
+			return err
+		}
+	}
+	if err := e.takeApart(ctx, m.guest); err != nil {
+		e.log.Error("a machine could not be taken apart; it is tried again at the next start", "machine", record.ID, "error", err)
+		return err
+	}
+	if err := e.move(ctx, m, Ended, ""); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	delete(e.instances, record.ID)
+	e.mu.Unlock()
+	close(m.done)
+	e.release(record.Team)
+	e.meters.ended(reason)
+	e.log.Info("machine ended", "machine", record.ID, "reason", m.record().EndReason, "request", observe.RequestID(ctx))
+	return nil
+}
 
-// Node describes this node as it is now.
-func (e *Engine) Node() Node { panic("todo") }
+// exitReason says why a guest's process ended by itself.
+func (e *Engine) exitReason(id string) string {
+	return ReasonExited
+}
 
-// Events calls f for each lifecycle event from now on until ctx ends.
-func (e *Engine) Events(ctx context.Context, f func(Event)) error { panic("todo") }
+// watch ends a machine whose guest has exited by itself.
+func (e *Engine) watch(m *instance) {
+	e.background.Go(func() {
+		select {
+		case <-e.life.Done():
+		case <-m.done:
+		case <-e.runtime.Exited(m.guest.id):
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(e.life), endTimeout)
+			defer cancel()
+			if err := e.finish(ctx, m, e.exitReason(m.guest.id)); err != nil && !errors.Is(err, ErrNotFound) {
+				e.log.Error("end a machine whose guest exited", "machine", m.guest.id, "error", err)
+			}
+		}
+	})
+}

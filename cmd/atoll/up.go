@@ -3,8 +3,23 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/atoll-cloud/atoll/client"
+	"github.com/atoll-cloud/atoll/machine"
+	"github.com/atoll-cloud/atoll/network"
 )
 
 // upConfig is what "atoll up" was asked for.
@@ -13,28 +28,204 @@ type upConfig struct {
 	Listen string // address of the one port
 	Domain string // guests are reached at <port>-<id>.<Domain>; empty: .localhost
 	Demo   bool   // show the main job once the server is ready
-}
 
-// serve runs the server until ctx ends.
-var serve = func(ctx context.Context, cfg upConfig) error { return errors.New("not wired yet") }
+	MaxTimeout time.Duration
+	Pool       int
+	PoolMax    int
+	Cold       bool
+	DiskPool   int64 // GiB; 0 chooses by the free space
+	Network    network.Config
+	LogLevel   slog.Level
+}
 
 func newUp(a *app) *cobra.Command {
 	var cfg upConfig
+	var level string
+	var open, upstream []string
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start the server",
+		Long: `Start the server and stay until it is told to stop.
+
+Ctrl-C (SIGINT) ends the sandboxes and leaves nothing behind on the host.
+SIGTERM stops the server alone: sandboxes run on, and the next "atoll up" with
+the same data directory takes them over. So does a server that was killed.`,
 		Example: `  atoll up
   atoll up --data /srv/atoll --listen 0.0.0.0:3000 --domain sandboxes.example.com
   atoll up --demo        start, then show the main job`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg.Data = a.dataDir()
-			return serve(cmd.Context(), cfg)
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if cfg.Data, err = filepath.Abs(a.dataDir()); err != nil {
+				return err
+			}
+			if err := cfg.LogLevel.UnmarshalText([]byte(level)); err != nil {
+				return usage("--log-level %q: use debug, info, warn or error", level)
+			}
+			if cfg.Network.Open, err = prefixes("--network-open", open); err != nil {
+				return err
+			}
+			if cfg.Network.Upstream, err = addresses("--dns", upstream); err != nil {
+				return err
+			}
+			return a.up(cmd.Context(), cfg)
 		},
 	}
+	pool, ceiling := poolSizes()
 	f := cmd.Flags()
 	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:3000", "address and port to listen on; the only one")
 	f.StringVar(&cfg.Domain, "domain", "", "domain under which sandboxes are reached")
 	f.BoolVar(&cfg.Demo, "demo", false, "show the main job once the server is ready")
+	f.DurationVar(&cfg.MaxTimeout, "max-timeout", machine.DefaultMaxTimeout, "longest time to live of a sandbox; 0 allows those without end")
+	f.IntVar(&cfg.Pool, "pool", pool, "warm sandboxes kept ready for each built-in template")
+	f.IntVar(&cfg.PoolMax, "pool-max", ceiling, "most warm sandboxes that demand can raise a template to; 0 is no pool")
+	f.Int64Var(&cfg.DiskPool, "disk-pool", 0, "size in GiB of the disk pool, made at the first start (default: 80% of the free space)")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error; logs go to standard error as JSON")
+	f.StringSliceVar(&upstream, "dns", nil, "DNS servers to ask for the sandboxes (default: the host's)")
+	f.BoolVar(&cfg.Cold, "cold", false, "boot each sandbox instead of restoring a snapshot, to measure what that is worth")
+	f.StringSliceVar(&open, "network-open", nil, "ranges to open to sandboxes that are closed otherwise, for tests")
+	for _, hidden := range []string{"cold", "network-open"} {
+		if err := f.MarkHidden(hidden); err != nil {
+			panic(err) // the flag is defined above
+		}
+	}
 	return cmd
+}
+
+// poolSizes chooses the warm pool by the host's memory: a warm sandbox holds
+// some 25 MiB, so the pool takes about 2 % of it, and at most about 6 %.
+func poolSizes() (floor, ceiling int) {
+	total, err := machine.HostMemory()
+	if err != nil {
+		return machine.DefaultPool, machine.DefaultPoolMax
+	}
+	gib := int(total >> 30)
+	return min(max(gib*2/3, 2), 32), min(max(gib*2, 4), 128)
+}
+
+// up starts the server, shows the demo if asked, and stays until a signal.
+func (a *app) up(ctx context.Context, cfg upConfig) error {
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		return (&failure{err: errors.New("the server needs root on Linux"), code: codeFailed}).
+			hinted("start it with sudo; \"atoll doctor\" shows what else is missing")
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	start := time.Now()
+	log := slog.New(slog.NewJSONHandler(a.err, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	if cfg.Demo {
+		log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: max(cfg.LogLevel, slog.LevelWarn)}))
+	}
+	bar := newBar(a)
+	s, err := startServer(ctx, cfg, log, bar.show)
+	bar.done()
+	if err != nil {
+		return err
+	}
+	serving, stop := context.WithCancelCause(ctx)
+	served := make(chan error, 1)
+	go func() { served <- s.run(serving) }()
+	fmt.Fprintf(a.out, "atoll is ready at %s after %s\n", s.secrets.APIURL, span(time.Since(start)))
+	if cfg.Demo {
+		go a.showDemo(serving, s.secrets)
+	}
+	err = <-served
+	stop(nil)
+	end := interrupted(signals)
+	if end {
+		a.note("ending the sandboxes; SIGTERM would have left them running")
+	}
+	return errors.Join(err, s.close(end))
+}
+
+// interrupted reports whether the signal that ended the server was Ctrl-C.
+func interrupted(signals <-chan os.Signal) bool {
+	select {
+	case sig := <-signals:
+		return sig == syscall.SIGINT
+	default:
+		return false
+	}
+}
+
+func (a *app) showDemo(ctx context.Context, secrets credentials) {
+	c, err := client.New(client.Config{APIURL: secrets.APIURL, APIKey: secrets.APIKey, SandboxURL: secrets.SandboxURL})
+	if err == nil {
+		err = demo(ctx, a.out, c, secrets)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			fmt.Fprintf(a.err, "atoll: the demo failed: %v\n", err)
+		}
+		return
+	}
+	fmt.Fprintln(a.out, "Atoll stays up. Ctrl-C ends it and its sandboxes.")
+}
+
+// bar shows the progress of long work: one line that changes on a terminal,
+// a line per step elsewhere.
+type bar struct {
+	out      io.Writer
+	terminal bool
+	last     string
+	shown    bool
+}
+
+func newBar(a *app) *bar {
+	_, terminal := isTerminal(a.err)
+	return &bar{out: a.err, terminal: terminal}
+}
+
+func (b *bar) show(p machine.Progress) {
+	line := fmt.Sprintf("%s: %s", p.Work, p.Step)
+	if b.terminal {
+		const cells = 24
+		full := min(cells, int(p.Done*cells))
+		left := ""
+		if p.Left > 0 {
+			left = ", about " + span(p.Left) + " left"
+		}
+		fmt.Fprintf(b.out, "\r\033[K%s%s %3.0f%% %s%s", strings.Repeat("█", full), strings.Repeat("░", cells-full), 100*p.Done, line, left)
+		b.shown = true
+		return
+	}
+	if line != b.last {
+		b.last = line
+		fmt.Fprintf(b.out, "%3.0f%% %s\n", 100*p.Done, line)
+	}
+}
+
+func (b *bar) done() {
+	if b.shown {
+		fmt.Fprint(b.out, "\r\033[K")
+	}
+}
+
+func prefixes(flag string, in []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range in {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, usage("%s %q: use a range such as 198.51.100.0/24", flag, text)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func addresses(flag string, in []string) ([]netip.AddrPort, error) {
+	var out []netip.AddrPort
+	for _, text := range in {
+		if a, err := netip.ParseAddr(text); err == nil {
+			out = append(out, netip.AddrPortFrom(a, 53))
+			continue
+		}
+		a, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return nil, usage("%s %q: use an address such as 9.9.9.9 or 192.0.2.1:5353", flag, text)
+		}
+		out = append(out, a)
+	}
+	return out, nil
 }

@@ -1,0 +1,221 @@
+package machine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/atoll-cloud/atoll/disk"
+	"github.com/atoll-cloud/atoll/image"
+	"github.com/atoll-cloud/atoll/network"
+	"github.com/atoll-cloud/atoll/store"
+)
+
+// builtin is a template that every node has.
+type builtin struct {
+	name                   string
+	cpus, memoryMB, diskMB int
+	key                    func() string
+	build                  func(ctx context.Context, dir string, progress func(image.Progress)) error
+}
+
+var builtins = []builtin{{
+	name: "base", cpus: 2, memoryMB: 512, diskMB: 10 << 10,
+	key: image.BaseRecipe().Key, build: image.Base,
+}}
+
+// memoryFolder holds the memory image in a template's tree, beside the root
+// file system: what belongs together is one snapshot, whole or not there.
+const memoryFolder = "memory"
+
+// imageTrees holds root file systems without a guest daemon, so that a new
+// version of Atoll only boots them again.
+const imageTrees = "images/"
+
+// loadTemplates makes sure that the built-in templates are there and current,
+// and builds those that are not.
+func (e *Engine) loadTemplates(ctx context.Context) error {
+	for _, b := range builtins {
+		t, err := e.loadTemplate(ctx, b)
+		if err != nil {
+			return fmt.Errorf("template %q: %w", b.name, err)
+		}
+		e.mu.Lock()
+		e.templates = append(e.templates, t)
+		e.mu.Unlock()
+		e.pool.open(t)
+	}
+	return nil
+}
+
+func (e *Engine) loadTemplate(ctx context.Context, b builtin) (*template, error) {
+	build := b.buildID(e.config.Platform)
+	tree := templateTrees + b.name + "-" + build
+	record := Template{}
+	_, err := e.built.Get(ctx, b.name, &record)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("read its record: %w", err)
+	}
+	if record.BuildID != build || !e.hasTree(tree) {
+		now := e.now()
+		if record.CreatedAt.IsZero() {
+			record.CreatedAt = now
+		}
+		record.ID, record.Names, record.BuildID, record.UpdatedAt = b.name, []string{b.name}, build, now
+		record.CPUs, record.MemoryMB, record.DiskMB = b.cpus, b.memoryMB, b.diskMB
+		if err := e.buildTemplate(ctx, b, record, tree); err != nil {
+			return nil, err
+		}
+		if _, err := e.built.Put(ctx, b.name, record); err != nil {
+			return nil, fmt.Errorf("record the build: %w", err)
+		}
+		e.log.Info("template built", "template", b.name, "build", build, "took", e.now().Sub(now))
+	}
+	if err := e.removeOldBuilds(ctx, b, tree); err != nil {
+		e.log.Warn("old builds of a template are still there", "template", b.name, "error", err)
+	}
+	return &template{record: record, tree: tree, memory: filepath.Join(e.disks.Path(tree), memoryFolder)}, nil
+}
+
+// buildID changes with everything that a snapshot depends on.
+func (b builtin) buildID(platform string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %s %d %d", b.key(), platform, cpuModel(), b.cpus, b.memoryMB))
+	return hex.EncodeToString(sum[:])[:16]
+}
+
+// buildTemplate makes a root file system where there is none yet, boots it,
+// waits for the daemon inside and keeps memory and disk of that instant.
+func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, tree string) error {
+	rootfs := imageTrees + b.name + "-" + b.key()
+	if !e.hasTree(rootfs) {
+		if err := e.buildImage(ctx, b, rootfs); err != nil {
+			return err
+		}
+	}
+	e.config.Progress(Progress{Work: b.name + " template", Step: "booting it once", Done: 0.97, Left: 2 * time.Second})
+	id := newID()
+	staging := machineTrees + id // a guest that is not in the records is removed at start
+	staged, err := e.disks.Clone(ctx, rootfs, staging, disk.CloneOptions{})
+	if err != nil {
+		return fmt.Errorf("copy the root file system: %w", err)
+	}
+	g := &guest{id: id}
+	defer e.discard(g)
+	if err := installGuest(filepath.Join(staged.Path, rootfsFolder), e.config.GuestBinary); err != nil {
+		return err
+	}
+	if g.slot, err = e.network.Acquire(ctx, network.Policy{}); err != nil {
+		return fmt.Errorf("take a network slot: %w", err)
+	}
+	if err := e.startGuest(ctx, g, record, staged.Path, ""); err != nil {
+		return err
+	}
+	if err := warmUp(ctx, g.control.address); err != nil {
+		return fmt.Errorf("try the guest out before its snapshot: %w", err)
+	}
+	g.control.close()
+	if err := e.runtime.Pause(ctx, id); err != nil {
+		return fmt.Errorf("pause the guest: %w", err)
+	}
+	if err := e.runtime.Checkpoint(ctx, id, filepath.Join(staged.Path, memoryFolder)); err != nil {
+		return fmt.Errorf("write the memory image: %w", err)
+	}
+	if e.hasTree(tree) { // of a build whose record was never written
+		if err := e.disks.Remove(ctx, tree); err != nil {
+			return err
+		}
+	}
+	if _, err := e.disks.Clone(ctx, staging, tree, disk.CloneOptions{ReadOnly: true}); err != nil {
+		return fmt.Errorf("keep the snapshot: %w", err)
+	}
+	return nil
+}
+
+// buildImage makes the root file system of a template.
+func (e *Engine) buildImage(ctx context.Context, b builtin, tree string) error {
+	staging := stagingTrees + newID()
+	staged, err := e.disks.Create(ctx, staging)
+	if err != nil {
+		return fmt.Errorf("make room for the root file system: %w", err)
+	}
+	defer e.disks.Remove(context.WithoutCancel(ctx), staging)
+	dir := filepath.Join(staged.Path, rootfsFolder)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	err = b.build(ctx, dir, func(p image.Progress) {
+		e.config.Progress(Progress{Work: b.name + " template", Step: p.Step, Done: 0.97 * float64(p.Done) / float64(max(p.Total, 1)), Left: p.ETA})
+	})
+	if err != nil {
+		return fmt.Errorf("make the root file system: %w", err)
+	}
+	if _, err := e.disks.Clone(ctx, staging, tree, disk.CloneOptions{ReadOnly: true}); err != nil {
+		return fmt.Errorf("keep the root file system: %w", err)
+	}
+	return nil
+}
+
+// removeOldBuilds removes the trees of a template that are not current. The
+// machines made from them have disks of their own.
+func (e *Engine) removeOldBuilds(ctx context.Context, b builtin, current string) error {
+	var errs []error
+	for _, prefix := range []string{templateTrees, imageTrees} {
+		trees, err := e.disks.List(ctx, prefix+b.name+"-")
+		errs = append(errs, err)
+		for _, tree := range trees {
+			if tree.Name != current && tree.Name != imageTrees+b.name+"-"+b.key() {
+				errs = append(errs, e.disks.Remove(ctx, tree.Name))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// installGuest puts the guest daemon into a root file system that no guest
+// has run on yet.
+func installGuest(rootfs string, binary []byte) error {
+	root, err := os.OpenRoot(rootfs)
+	if err != nil {
+		return fmt.Errorf("open the root file system: %w", err)
+	}
+	defer root.Close()
+	name := strings.TrimPrefix(guestBinary, "/")
+	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return fmt.Errorf("install the guest daemon: %w", err)
+	}
+	if err := root.WriteFile(name, binary, 0o755); err != nil {
+		return fmt.Errorf("install the guest daemon: %w", err)
+	}
+	return nil
+}
+
+// cpuModel names the processor and its features: a memory image restores only
+// on the like.
+func cpuModel() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown"
+	}
+	var model []string
+	for line := range strings.SplitSeq(string(b), "\n") {
+		name, value, _ := strings.Cut(line, ":")
+		switch strings.TrimSpace(name) {
+		case "model name", "flags", "Features":
+			model = append(model, strings.TrimSpace(value))
+		case "":
+			return strings.Join(model, " ")
+		}
+	}
+	return strings.Join(model, " ")
+}
+
+func (e *Engine) hasTree(name string) bool {
+	_, err := os.Stat(e.disks.Path(name))
+	return err == nil
+}

@@ -1,0 +1,102 @@
+package machine
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/atoll-cloud/atoll/network"
+)
+
+// Defaults and limits of the engine, all in one place.
+const (
+	// DefaultMaxTimeout is the longest time to live unless the operator says otherwise.
+	DefaultMaxTimeout = 24 * time.Hour
+	// DefaultPool is how many warm guests the engine keeps of each built-in template.
+	DefaultPool = 4
+	// DefaultPoolMax bounds the warm guests of one template however high the demand.
+	DefaultPoolMax = 16
+
+	makeTimeout   = 30 * time.Second // making one live guest
+	readyTimeout  = 10 * time.Second // from the guest's start until its daemon answers
+	endTimeout    = 30 * time.Second // taking one apart
+	sampleEvery   = 5 * time.Second
+	sampleKeep    = 720            // samples a machine: an hour
+	endedKeep     = 24 * time.Hour // how long ended machines and their logs are remembered
+	endedLogBytes = 1 << 20        // of the log of an ended machine
+	logReadBytes  = 8 << 20        // of the log of a running machine, newest
+	logLineBytes  = 64 << 10
+
+	maxMetadata      = 64 << 10 // bytes of metadata and of environment, each
+	maxMetadataItems = 512
+)
+
+// Config says how a node runs its machines.
+type Config struct {
+	// DataDir holds everything that lasts; RunDir what does not outlive the
+	// host's uptime (keep it short: it holds Unix sockets).
+	DataDir, RunDir string
+	// Instance is a short name, unique on the host, that all kernel objects
+	// of this server carry.
+	Instance string
+	// BinDir holds the runtime's binaries, GuestBinary the guest daemon.
+	BinDir      string
+	GuestBinary []byte
+	// Platform names what snapshots depend on besides their template: the
+	// versions of the runtime and of the guest daemon.
+	Platform string
+	// Network is how machines reach out; the engine sets its names and sizes.
+	Network network.Config
+	// Version is Atoll's own.
+	Version string
+
+	// MaxTimeout is the longest time to live; 0 means that machines without
+	// an end are allowed.
+	MaxTimeout time.Duration
+	// Pool is the number of warm guests kept of each built-in template, and
+	// PoolMax the most that demand can raise it to. PoolMax 0 means no pool.
+	Pool, PoolMax int
+	// Cold boots every machine instead of restoring a snapshot. It exists to
+	// measure what snapshots are worth.
+	Cold bool
+	// DiskPoolBytes is the size of the disk pool when it must be made; 0
+	// chooses by the free space.
+	DiskPoolBytes int64
+
+	Logger *slog.Logger
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+	// Progress hears of long work at start, such as building a template. May be nil.
+	Progress func(Progress)
+}
+
+// Progress is how far a piece of long work has come.
+type Progress struct {
+	Work string        // such as "base template"
+	Step string        // what it does now
+	Done float64       // 0 to 1
+	Left time.Duration // an honest estimate; 0 when unknown
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.DataDir == "" || c.RunDir == "" || c.BinDir == "":
+		return fmt.Errorf("%w: the engine needs its data, run and binary folders", ErrInvalid)
+	case c.Instance == "" || len(c.Instance) > 6:
+		return fmt.Errorf("%w: the instance name %q must have 1 to 6 characters", ErrInvalid, c.Instance)
+	case c.Pool < 0 || c.PoolMax < 0 || c.MaxTimeout < 0:
+		return fmt.Errorf("%w: pool sizes and time-outs cannot be negative", ErrInvalid)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Progress == nil {
+		c.Progress = func(Progress) {}
+	}
+	c.Pool = min(c.Pool, c.PoolMax)
+	return nil
+}
+
+// makers is how many guests are made at once: more only adds to the tail.
+func makers() int { return runtime.NumCPU() + 1 }

@@ -1,0 +1,285 @@
+package machine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/atoll-cloud/atoll/disk"
+	"github.com/atoll-cloud/atoll/gvisor"
+	"github.com/atoll-cloud/atoll/network"
+	"github.com/atoll-cloud/atoll/store"
+)
+
+// Open starts the engine: it takes over the machines that a previous server
+// left running, finishes or undoes what that one was doing, builds templates
+// that are missing and begins to fill the warm pool.
+func Open(ctx context.Context, config Config, records *store.Store, observer Observer) (e *Engine, err error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	e = &Engine{
+		config: config, log: config.Logger, now: config.Now, started: config.Now(),
+		making: make(chan struct{}, makers()), pool: newPool(config.Pool, config.PoolMax),
+		meters:    meters{observer: observer},
+		instances: map[string]*instance{}, held: map[string]int{},
+	}
+	e.life, e.kill = context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close(false))
+		}
+	}()
+	if err := e.openRecords(ctx, records); err != nil {
+		return nil, err
+	}
+	if err := e.openParts(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.loadTemplates(ctx); err != nil {
+		return nil, err
+	}
+	e.background.Go(func() { e.keepSamples(e.life) })
+	e.background.Go(func() { e.sweepEnded(e.life) })
+	for range runtime.NumCPU() {
+		e.background.Go(e.keepPool)
+	}
+	return e, nil
+}
+
+func (e *Engine) openRecords(ctx context.Context, records *store.Store) (err error) {
+	for name, bucket := range map[string]**store.Bucket{"machines": &e.machines, "ended": &e.ended, "templates": &e.built} {
+		if *bucket, err = records.Bucket(ctx, name); err != nil {
+			return fmt.Errorf("open the records of %s: %w", name, err)
+		}
+	}
+	e.events, err = records.Log(ctx, "events", store.LogLimits{MaxAge: 7 * 24 * time.Hour, MaxBytes: 256 * mib})
+	if err != nil {
+		return fmt.Errorf("open the event log: %w", err)
+	}
+	return os.MkdirAll(filepath.Join(e.config.DataDir, "logs"), 0o700)
+}
+
+// openParts opens disk, runtime and network and sorts out what they hold.
+func (e *Engine) openParts(ctx context.Context) (err error) {
+	c := e.config
+	e.disks, err = disk.Open(ctx, disk.Config{Dir: filepath.Join(c.DataDir, "disks"), PoolSizeBytes: c.DiskPoolBytes, Logger: c.Logger})
+	if err != nil {
+		return fmt.Errorf("open the disks: %w", err)
+	}
+	e.runtime, err = gvisor.Open(ctx, gvisor.Config{
+		Root: filepath.Join(c.RunDir, "g"), BinDir: c.BinDir, CgroupParent: "atoll-" + c.Instance, Workers: makers(), Logger: c.Logger,
+	})
+	if err != nil {
+		return fmt.Errorf("open the runtime: %w", err)
+	}
+	records, err := e.readRecords(ctx)
+	if err != nil {
+		return err
+	}
+	guests := e.runtime.List(ctx)
+	alive := map[string]bool{}
+	for _, g := range guests {
+		alive[g.ID] = g.Alive
+	}
+	inUse := map[int]network.Policy{}
+	for _, r := range records {
+		if r.State == Running && alive[r.ID] {
+			inUse[r.Slot] = r.Network
+		}
+	}
+	if err := e.sweepGuests(ctx, records, guests); err != nil {
+		return err
+	}
+	c.Network.Prefix, c.Network.RunDir = c.Instance, filepath.Join(c.RunDir, "n")
+	c.Network.Ahead, c.Network.Logger = c.Pool+8, c.Logger
+	e.network, err = network.Open(ctx, c.Network, inUse)
+	if err != nil {
+		return fmt.Errorf("open the network: %w", err)
+	}
+	for _, r := range records {
+		if err := e.adopt(ctx, r, alive[r.ID]); err != nil {
+			return fmt.Errorf("take over machine %s: %w", r.ID, err)
+		}
+	}
+	return nil
+}
+
+// readRecords returns the records of machines that are not ended, by id.
+func (e *Engine) readRecords(ctx context.Context) (map[string]Machine, error) {
+	records := map[string]Machine{}
+	err := e.machines.All(ctx, func(key string, data []byte) error {
+		var r Machine
+		if err := json.Unmarshal(data, &r); err != nil {
+			return fmt.Errorf("the record of machine %s: %w", key, err)
+		}
+		records[r.ID] = r
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the records of machines: %w", err)
+	}
+	return records, nil
+}
+
+// sweepGuests removes guests and disks that no running machine owns: half-made
+// machines, the warm pool, and those whose end was interrupted.
+func (e *Engine) sweepGuests(ctx context.Context, records map[string]Machine, guests []gvisor.Info) error {
+	orphans := map[string]*guest{}
+	for _, g := range guests {
+		orphans[g.ID] = &guest{id: g.ID}
+	}
+	trees, err := e.disks.List(ctx, machineTrees)
+	if err != nil {
+		return fmt.Errorf("list the disks of machines: %w", err)
+	}
+	for _, tree := range trees {
+		id := strings.TrimPrefix(tree.Name, machineTrees)
+		orphans[id] = &guest{id: id}
+	}
+	for id := range records {
+		delete(orphans, id)
+	}
+	staged, err := e.disks.List(ctx, stagingTrees)
+	if err != nil {
+		return fmt.Errorf("list unfinished disks: %w", err)
+	}
+	for _, tree := range staged {
+		if err := e.disks.Remove(ctx, tree.Name); err != nil {
+			return fmt.Errorf("remove the unfinished disk %s: %w", tree.Name, err)
+		}
+	}
+	if len(orphans) > 0 {
+		e.log.Info("removing guests that no machine owns", "count", len(orphans))
+	}
+	return each(orphans, func(g *guest) error { return e.takeApart(ctx, g) })
+}
+
+// each runs f for all values, several at once, and returns all errors.
+func each[K comparable, V any](values map[K]V, f func(V) error) error {
+	var (
+		group sync.WaitGroup
+		mu    sync.Mutex
+		errs  []error
+		place = make(chan struct{}, 2*makers())
+	)
+	for _, v := range values {
+		place <- struct{}{}
+		group.Go(func() {
+			defer func() { <-place }()
+			if err := f(v); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// adopt takes over a machine from its record: one that runs goes on, any
+// other is brought to its end.
+func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
+	g := &guest{id: r.ID, named: true}
+	m := newInstance(r, g)
+	e.mu.Lock()
+	e.instances[r.ID] = m
+	e.held[r.Team]++
+	e.mu.Unlock()
+	if r.State != Running || !alive {
+		reason := r.EndReason
+		if r.State == Running {
+			reason = ReasonLost
+		}
+		return e.finish(ctx, m, reason)
+	}
+	slot, err := e.network.Attach(r.Slot)
+	if err != nil {
+		return fmt.Errorf("find its network slot: %w", err)
+	}
+	g.slot = slot
+	g.control = &control{address: slot.Address.Addr(), token: r.ControlToken}
+	m.op.Lock()
+	defer m.op.Unlock()
+	e.schedule(m)
+	e.watch(m)
+	e.log.Info("machine taken over", "machine", r.ID)
+	return nil
+}
+
+// Close stops the engine. With end it ends all machines first; else they go
+// on running, for the next server to take over. What the host holds for
+// machines is taken down when none is left.
+func (e *Engine) Close(end bool) error {
+	e.mu.Lock()
+	e.kill() // from here on nothing begins
+	e.mu.Unlock()
+	e.creating.Wait()
+	e.background.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*endTimeout)
+	defer cancel()
+
+	warm := map[string]*guest{}
+	for _, g := range e.pool.drain() {
+		warm[g.id] = g
+	}
+	errs := []error{each(warm, func(g *guest) error { return e.takeApart(ctx, g) })}
+	left := map[string]*instance{}
+	for _, m := range e.all() {
+		left[m.guest.id] = m
+	}
+	if end {
+		errs = append(errs, each(left, func(m *instance) error {
+			err := e.finish(ctx, m, ReasonStopped)
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			return err
+		}))
+	}
+	left = map[string]*instance{}
+	for _, m := range e.all() {
+		left[m.guest.id] = m
+		m.op.Lock()
+		if m.timer != nil {
+			m.timer.Stop()
+		}
+		if m.guest.control != nil {
+			m.guest.control.close()
+		}
+		m.op.Unlock()
+	}
+	return errors.Join(append(errs, e.closeParts(ctx, len(left) == 0))...)
+}
+
+// closeParts closes what openParts opened. With all, what the host holds for
+// machines goes too.
+func (e *Engine) closeParts(ctx context.Context, all bool) error {
+	var errs []error
+	if e.network != nil {
+		if all {
+			errs = append(errs, e.network.Purge())
+		} else {
+			errs = append(errs, e.network.Close())
+		}
+	}
+	if e.runtime != nil {
+		if all {
+			errs = append(errs, e.runtime.Purge(ctx))
+		} else {
+			errs = append(errs, e.runtime.Close())
+		}
+	}
+	if e.disks != nil {
+		errs = append(errs, e.disks.Close(all))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,80 @@
+package machine
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// template is a Template as the engine keeps it, with where its parts are.
+type template struct {
+	mu     sync.Mutex
+	record Template
+
+	tree   string // name of the read-only tree with the root file system
+	memory string // folder of the memory image; empty with Config.Cold
+}
+
+func (t *template) snapshot() Template {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.record
+}
+
+func (t *template) spawned(now time.Time) {
+	t.mu.Lock()
+	t.record.Spawned++
+	t.record.LastSpawned = now
+	t.mu.Unlock()
+}
+
+// Templates lists what machines can be made from.
+func (e *Engine) Templates() []Template {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	list := make([]Template, 0, len(e.templates))
+	for _, t := range e.templates {
+		list = append(list, t.snapshot())
+	}
+	return list
+}
+
+// Template finds one by id or name, or ErrNotFound. The tag "default" and
+// "latest" are the only ones so far.
+func (e *Engine) Template(ref string) (Template, error) {
+	t, err := e.template(ref)
+	if err != nil {
+		return Template{}, err
+	}
+	return t.snapshot(), nil
+}
+
+func (e *Engine) template(ref string) (*template, error) {
+	name, tag, _ := strings.Cut(ref, ":")
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, t := range e.templates {
+		record := t.snapshot()
+		if !record.answersTo(name) {
+			continue
+		}
+		if tag != "" && tag != "default" && tag != "latest" {
+			return nil, fmt.Errorf("%w: template %q has no tag %q", ErrNotFound, name, tag)
+		}
+		return t, nil
+	}
+	return nil, fmt.Errorf("%w: no template %q here; the built-in one is \"base\"", ErrNotFound, ref)
+}
+
+func (t Template) answersTo(name string) bool {
+	if t.ID == name {
+		return true
+	}
+	for _, n := range t.Names {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,85 @@
+package machine
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/atoll-cloud/atoll/wire"
+	"github.com/atoll-cloud/atoll/wire/process"
+	"github.com/atoll-cloud/atoll/wire/process/processconnect"
+)
+
+// warmUp uses a freshly booted guest as clients will, so that its snapshot
+// holds the daemon's code paths and the shell's files already loaded.
+func warmUp(ctx context.Context, address netip.Addr) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dialGuest(ctx, address, wire.GuestPort)
+	}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	processes := processconnect.NewProcessClient(client, "http://guest")
+	for range 3 {
+		if err := runTrue(ctx, processes); err != nil {
+			return err
+		}
+		if err := tryFile(ctx, client); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runTrue runs a command the way the SDKs do: by a login shell.
+func runTrue(ctx context.Context, processes processconnect.ProcessClient) error {
+	stream, err := processes.Start(ctx, connect.NewRequest(&process.StartRequest{
+		Process: &process.ProcessConfig{Cmd: "/bin/bash", Args: []string{"-l", "-c", "true"}},
+	}))
+	if err != nil {
+		return fmt.Errorf("start a command: %w", err)
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		if end := stream.Msg().GetEvent().GetEnd(); end != nil && end.ExitCode != 0 {
+			return fmt.Errorf("the command true ended with %d: %s", end.ExitCode, end.GetError())
+		}
+	}
+	return stream.Err()
+}
+
+// tryFile writes a file and reads it back.
+func tryFile(ctx context.Context, client *http.Client) error {
+	content := []byte("atoll\n")
+	target := "http://guest/files?" + url.Values{"path": {"/tmp/.atoll"}, "username": {"root"}}.Encode()
+	for _, method := range []string{http.MethodPost, http.MethodGet} {
+		var body io.Reader
+		if method == http.MethodPost {
+			body = bytes.NewReader(content)
+		}
+		req, err := http.NewRequestWithContext(ctx, method, target, body)
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", "application/octet-stream")
+		resp, err := client.Do(req)
+		if err != nil {
+			return fmt.Errorf("%s a file: %w", method, err)
+		}
+		_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s a file: status %d, %w", method, resp.StatusCode, err)
+		}
+	}
+	return nil
+}
