@@ -7,10 +7,14 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
+
+// carrierTimeout is far more than the kernel takes to start a link.
+const carrierTimeout = 5 * time.Second
 
 // pair is a veth pair between the host and a namespace.
 type pair struct {
@@ -64,6 +68,23 @@ func makePair(host *netlink.Handle, space *os.File, p pair) error {
 		return fmt.Errorf("fixing the neighbour of %s: %w", p.host, err)
 	}
 	return nil
+}
+
+// awaitCarrier waits until a link whose both ends are up passes packets; the
+// kernel gets there a moment later, and drops what is sent before.
+func awaitCarrier(h *netlink.Handle, name string) error {
+	for deadline := time.Now().Add(carrierTimeout); ; time.Sleep(time.Millisecond) {
+		link, err := h.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("finding link %s: %w", name, err)
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("link %s stays %s although both ends are up", name, link.Attrs().OperState)
+		}
+	}
 }
 
 // deleteLink removes a link of the host; it is no error if there is none.

@@ -39,6 +39,8 @@ type Network struct {
 	remade   []int             // found at Open: to be made ready again
 	next     int               // lowest index that was never used
 	returned []int             // indexes whose making failed
+	making   int               // slots the keeper is making or cleaning
+	ready    chan struct{}     // closed when the keeper has done so
 	host     hostNet
 	forwards []string // uplinks that forward only because of us
 }
@@ -72,7 +74,7 @@ func Open(ctx context.Context, cfg Config, inUse map[int]Policy) (_ *Network, er
 	if err := os.MkdirAll(cfg.RunDir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the network's run directory: %w", err)
 	}
-	n := &Network{cfg: cfg, wake: make(chan struct{}, 1), held: make(map[int]*heldSlot), next: 1}
+	n := &Network{cfg: cfg, wake: make(chan struct{}, 1), held: make(map[int]*heldSlot), next: 1, ready: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			n.closeFiles()
@@ -211,8 +213,12 @@ func (n *Network) adopt(inUse map[int]Policy) error {
 		rules = append(rules, held.slot.rule(held.denied))
 	}
 	for index := range there {
-		n.next = max(n.next, index+1)
-		if n.held[index] == nil {
+		n.next = min(max(n.next, index+1), maxIndex(n.cfg.Range)+1)
+		if index > maxIndex(n.cfg.Range) { // of a larger range
+			if err := deleteLink(n.links, slotAt(n.cfg, index).Name); err != nil {
+				return err
+			}
+		} else if n.held[index] == nil {
 			n.remade = append(n.remade, index)
 		}
 	}
@@ -240,6 +246,7 @@ func (n *Network) Close() error {
 	n.stop()
 	err := n.dns.close()
 	n.work.Wait()
+	n.tended() // nobody waits for slots that no keeper makes
 	n.closeFiles()
 	return err
 }

@@ -39,27 +39,36 @@ func (n *Network) Acquire(ctx context.Context, p Policy) (*Slot, error) {
 // take removes a ready slot from the pool, or makes one if there is none.
 func (n *Network) take(ctx context.Context) (*Slot, error) {
 	defer n.rouse()
-	n.mu.Lock()
-	if n.closed {
+	for {
+		n.mu.Lock()
+		if n.closed {
+			n.mu.Unlock()
+			return nil, errClosed
+		}
+		if len(n.free) > 0 {
+			slot := n.free[0]
+			n.free = n.free[1:]
+			n.mu.Unlock()
+			return slot, nil
+		}
+		index, err := n.nextIndex()
+		if err == nil {
+			n.work.Add(1) // Close waits for it
+			n.mu.Unlock()
+			defer n.work.Done()
+			return n.make(ctx, index)
+		}
+		coming, ready := n.making+len(n.used) > 0, n.ready
 		n.mu.Unlock()
-		return nil, errClosed
+		if !coming {
+			return nil, err
+		}
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return nil, errors.Join(err, ctx.Err())
+		}
 	}
-	if len(n.free) > 0 {
-		slot := n.free[0]
-		n.free = n.free[1:]
-		n.mu.Unlock()
-		return slot, nil
-	}
-	index, err := n.nextIndex()
-	if err == nil {
-		n.work.Add(1) // Close waits for it
-	}
-	n.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	defer n.work.Done()
-	return n.make(ctx, index)
 }
 
 // nextIndex reserves an index to make a slot of. The caller holds mu.
@@ -109,6 +118,11 @@ func (n *Network) build(slot *Slot) error {
 	}
 	if err := n.tapLinks.LinkSetUp(guestEnd); err != nil {
 		return fmt.Errorf("bringing %s up: %w", slot.guestEnd(), err)
+	}
+	for name, links := range map[string]*netlink.Handle{slot.Name: n.links, slot.guestEnd(): n.tapLinks} {
+		if err := awaitCarrier(links, name); err != nil {
+			return err
+		}
 	}
 	return n.firewall.addSlot(slot.rule(nil))
 }
@@ -195,10 +209,16 @@ func (n *Network) tend(ctx context.Context) (busy bool, err error) {
 	used := n.used
 	n.used = nil
 	var index int
-	if len(used) == 0 && (len(n.free) < n.cfg.Ahead || len(n.remade) > 0) {
+	if len(used) == 0 && (len(n.free) < n.cfg.Ahead && n.next <= maxIndex(n.cfg.Range) || len(n.remade)+len(n.returned) > 0) {
 		index, err = n.nextIndex()
 	}
+	if index > 0 {
+		n.making = 1
+	} else {
+		n.making = len(used)
+	}
 	n.mu.Unlock()
+	defer n.tended()
 	switch {
 	case err != nil:
 		return false, err
@@ -215,6 +235,15 @@ func (n *Network) tend(ctx context.Context) (busy bool, err error) {
 	n.free = append(n.free, slot)
 	n.mu.Unlock()
 	return true, nil
+}
+
+// tended tells those who wait for a slot that the keeper has finished a piece.
+func (n *Network) tended() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.making = 0
+	close(n.ready)
+	n.ready = make(chan struct{})
 }
 
 // clean takes from slots what their machines left: policies and connections.

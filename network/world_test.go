@@ -156,6 +156,8 @@ func newWorld(t testing.TB) *space {
 	for _, a := range outsideAddresses {
 		must(t, internet.links.AddrAdd(outer, addr(a+"/32")))
 	}
+	must(t, awaitCarrier(host, "wan0"))
+	must(t, awaitCarrier(internet.links, "lan0"))
 	must(t, host.RouteAdd(&netlink.Route{LinkIndex: wan.Attrs().Index, Gw: net.ParseIP(router)}))
 	// The world outside knows a way to the machines, so that only the
 	// firewall keeps it out.
@@ -228,6 +230,8 @@ func startGuest(t testing.TB, n *Network, slot *Slot) *guest {
 	must(t, g.links.NeighSet(&netlink.Neigh{LinkIndex: index, Family: unix.AF_INET, State: netlink.NUD_PERMANENT,
 		IP: slot.Gateway.AsSlice(), HardwareAddr: slot.GatewayMAC}))
 	must(t, g.links.RouteAdd(&netlink.Route{LinkIndex: index, Gw: slot.Gateway.AsSlice(), MTU: slot.UplinkMTU}))
+	must(t, awaitCarrier(g.links, slot.guestEnd()))
+	must(t, awaitCarrier(n.links, slot.Name))
 	return g
 }
 
@@ -321,9 +325,12 @@ func joinSpace(t testing.TB, host *netlink.Handle, s *space, name, hostAddr, spa
 	must(t, host.LinkSetUp(link))
 	must(t, s.links.AddrAdd(peer, addr(spaceAddr)))
 	must(t, s.links.LinkSetUp(peer))
+	must(t, awaitCarrier(host, name))
 	return link
 }
 
 func route(link netlink.Link, to, via string) *netlink.Route {
 	return &netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(via), Dst: addr(to).IPNet}
 }
+
+func netipPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
