@@ -82,11 +82,15 @@ func Debian(ctx context.Context, s Spec) error {
 		return fmt.Errorf("build Debian system: %w", err)
 	}
 	defer os.RemoveAll(host)
+	// apt works in there as a user of its own; what is secret has mode 0600.
+	if err := os.Chmod(host, 0o711); err != nil {
+		return fmt.Errorf("build Debian system: %w", err)
+	}
 	args, err := s.arguments(ctx, host)
 	if err != nil {
 		return fmt.Errorf("build Debian system: %w", err)
 	}
-	if err := runBuild(ctx, tool, args, newTracker(s.Progress, len(s.Packages))); err != nil {
+	if err := runBuild(ctx, tool, args, host, newTracker(s.Progress, len(s.Packages))); err != nil {
 		return fmt.Errorf("build Debian system: %w", err)
 	}
 	if err := finishDebian(s.Dir, s.Suite); err != nil {
@@ -125,15 +129,12 @@ func (s Spec) arguments(ctx context.Context, host string) ([]string, error) {
 
 // runBuild runs the tool in a mount namespace of its own, so that whatever it
 // mounts is gone with it, and ends its whole process group with the context.
-func runBuild(ctx context.Context, tool string, args []string, t *tracker) error {
+func runBuild(ctx context.Context, tool string, args []string, tmp string, t *tracker) error {
 	// The child is killed when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, tool, args...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
-	if tmp := os.Getenv("TMPDIR"); tmp != "" {
-		cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
-	}
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "TMPDIR=" + tmp}
 	cmd.Stdout, cmd.Stderr = t, t
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }

@@ -23,6 +23,23 @@ type textFile struct {
 	text string
 }
 
+// profile takes the place of Debian's, which starts a program (id) in every
+// login shell; and a login shell is started for every command in a sandbox.
+const profile = `# Read by login shells.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+if [ -n "$HOME" ] && [ -d "$HOME/.local/bin" ]; then
+  PATH="$HOME/.local/bin:$PATH"
+fi
+export PATH
+if [ -n "${PS1-}" ] && [ -n "${BASH-}" ] && [ "$BASH" != /bin/sh ] && [ -r /etc/bash.bashrc ]; then
+  . /etc/bash.bashrc
+fi
+for file in /etc/profile.d/*.sh; do
+  if [ -r "$file" ]; then . "$file"; fi
+done
+unset file
+`
+
 // finishDebian gives a fresh system what does not depend on the host, and takes
 // away what does.
 func finishDebian(dir, suite string) error {
@@ -41,6 +58,7 @@ func finishDebian(dir, suite string) error {
 		{"etc/default/locale", 0o644, "LANG=C.UTF-8\n"},
 		{"etc/environment", 0o644, "LANG=C.UTF-8\n"},
 		{"etc/timezone", 0o644, "Etc/UTC\n"},
+		{"etc/profile", 0o644, profile},
 		// Packages that bring a service install without starting it: there is no init.
 		{"usr/sbin/policy-rc.d", 0o755, "#!/bin/sh\nexit 101\n"},
 	}
@@ -192,7 +210,8 @@ func makeHome(root *os.Root) error {
 		return err
 	}
 	for _, e := range skel {
-		if !e.Type().IsRegular() {
+		// The logout file starts a program to clear a console.
+		if !e.Type().IsRegular() || e.Name() == ".bash_logout" {
 			continue
 		}
 		text, err := root.ReadFile("etc/skel/" + e.Name())

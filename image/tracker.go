@@ -79,13 +79,21 @@ func (t *tracker) line(line []byte) {
 		}
 	}
 	switch {
-	case strings.HasPrefix(text, "Get:") && strings.Contains(text, " amd64 ") || strings.HasPrefix(text, "Get:") && strings.Contains(text, " all "),
-		strings.HasPrefix(text, "Unpacking "), strings.HasPrefix(text, "Setting up "):
+	case isUnit(text):
 		t.done++
 	case strings.Contains(text, " newly installed"):
 		t.announce(text)
 	}
 	t.tell(false)
+}
+
+// isUnit tells whether a line is about one package: that it was fetched (not
+// a list of packages), unpacked or set up.
+func isUnit(text string) bool {
+	if strings.HasPrefix(text, "Get:") {
+		return !strings.Contains(text, "InRelease") && !strings.Contains(text, " Packages ")
+	}
+	return strings.HasPrefix(text, "Unpacking ") || strings.HasPrefix(text, "Setting up ")
 }
 
 // announce reads "0 upgraded, 69 newly installed, …".
