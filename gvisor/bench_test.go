@@ -89,3 +89,39 @@ func (h *harness) pss(id string) float64 {
 	}
 	return kb / 1024
 }
+
+// BenchmarkBurst restores as many guests at once as it is asked for, keeps them
+// all, and tells how long each took of the whole.
+func BenchmarkBurst(b *testing.B) {
+	h := newHarness(b)
+	h.must(h.Boot(b.Context(), h.spec("first", "serve")))
+	h.said("first", "ready")
+	h.must(h.Pause(b.Context(), "first"))
+	image := filepath.Join(h.dir, "image")
+	h.must(h.Checkpoint(b.Context(), "first", image))
+	specs := make([]Spec, b.N)
+	for i := range specs {
+		specs[i] = h.spec(fmt.Sprint("r", i), "serve")
+	}
+	failed := make(chan error, b.N)
+	b.ResetTimer()
+	for _, s := range specs {
+		go func() { failed <- h.Restore(b.Context(), s, image) }()
+	}
+	for range specs {
+		if err := <-failed; err != nil {
+			b.Error(err)
+		}
+	}
+	b.StopTimer()
+	start := time.Now()
+	for _, s := range specs {
+		go func() { failed <- h.Destroy(b.Context(), s.ID) }()
+	}
+	for range specs {
+		if err := <-failed; err != nil {
+			b.Error(err)
+		}
+	}
+	b.ReportMetric(float64(time.Since(start).Milliseconds())/float64(b.N), "destroy-ms")
+}

@@ -61,10 +61,8 @@ func (r *Runtime) clear(g *guest) error {
 		return err
 	}
 	var errs []error
-	leftovers := []string{r.socket(g.id)}
-	state, err := filepath.Glob(filepath.Join(r.gvisorDir(), g.id+"_sandbox:"+g.id+".*"))
-	errs = append(errs, err)
-	for _, path := range append(leftovers, state...) {
+	state := filepath.Join(r.gvisorDir(), g.id+"_sandbox:"+g.id)
+	for _, path := range []string{r.socket(g.id), state + ".state", state + ".lock"} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}

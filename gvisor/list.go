@@ -9,11 +9,16 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/atoll-cloud/atoll/gvisor/protocol"
 )
 
 // pingTimeout is how long a sandbox may take to answer before it counts as hung.
 const pingTimeout = 5 * time.Second
+
+// maxAsking is how many are asked at the same time.
+const maxAsking = 16
 
 // Info is what is known of a guest.
 type Info struct {
@@ -32,13 +37,24 @@ func (r *Runtime) List(ctx context.Context) []Info {
 	}
 	r.mu.Unlock()
 	slices.SortFunc(guests, func(a, b *guest) int { return strings.Compare(a.id, b.id) })
-	infos := make([]Info, 0, len(guests))
-	for _, g := range guests {
-		if info, ok := r.look(ctx, g); ok {
-			infos = append(infos, info)
+	infos := make([]Info, len(guests))
+	there := make([]bool, len(guests))
+	var asking errgroup.Group
+	asking.SetLimit(maxAsking) // one that hangs must not make all wait
+	for i, g := range guests {
+		asking.Go(func() error {
+			infos[i], there[i] = r.look(ctx, g)
+			return nil
+		})
+	}
+	_ = asking.Wait() // looking does not fail
+	listed := infos[:0]
+	for i, info := range infos {
+		if there[i] {
+			listed = append(listed, info)
 		}
 	}
-	return infos
+	return listed
 }
 
 func (r *Runtime) look(ctx context.Context, g *guest) (Info, bool) {

@@ -58,6 +58,7 @@ type Runtime struct {
 	cgroups cgroups
 	pool    *pool
 	control *client
+	key     string
 
 	mu       sync.Mutex
 	machines map[string]*guest
@@ -111,6 +112,9 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 		return nil, err
 	}
 	if r.control, err = startClient(cfg); err != nil {
+		return nil, err
+	}
+	if r.key, err = r.imageKey(ctx); err != nil {
 		return nil, err
 	}
 	if r.pool, err = newPool(cfg); err != nil {

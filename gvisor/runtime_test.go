@@ -59,7 +59,7 @@ func newHarness(t testing.TB) *harness {
 		t.Fatal(err)
 	}
 	h := &harness{t: t, dir: dir, cfg: Config{
-		Root: filepath.Join(dir, "s"), BinDir: binDir, CgroupParent: filepath.Base(dir), Workers: 2,
+		Root: filepath.Join(dir, "s"), BinDir: binDir, CgroupParent: filepath.Base(dir), Workers: 3,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Debug: os.Getenv("ATOLL_DEBUG") != "",
 	}}
 	h.open()
@@ -235,6 +235,9 @@ func TestDestroyLeavesNothing(t *testing.T) {
 		}
 	}
 	h.nothingOf("a")
+	if l := h.List(t.Context()); len(l) != 0 {
+		t.Errorf("List = %+v", l)
+	}
 	if err := h.Pause(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Pause after Destroy: %v", err)
 	}
@@ -304,6 +307,19 @@ func TestReopenAdopts(t *testing.T) {
 	h.counts("paused", at)
 	h.must(unix.Kill(h.machines["runs"].info.PID, unix.SIGKILL))
 	h.gone("runs")
+}
+
+func TestImageKeyNeedsFeaturesAlone(t *testing.T) {
+	cpu := func(mhz, flags string) string {
+		return "processor\t: 0\nmodel\t\t: 17\ncpu MHz\t\t: " + mhz + "\nflags\t\t: " + flags + "\n\nprocessor\t: 1\nflags\t\t: x\n"
+	}
+	a, b, c := cpuFeatures([]byte(cpu("1", "fpu avx"))), cpuFeatures([]byte(cpu("2", "fpu avx"))), cpuFeatures([]byte(cpu("1", "fpu")))
+	if string(a) != string(b) || string(a) == string(c) {
+		t.Errorf("%q, %q, %q", a, b, c)
+	}
+	if h := newHarness(t); !strings.HasPrefix(h.ImageKey(), "v") {
+		t.Errorf("ImageKey = %q", h.ImageKey())
+	}
 }
 
 func TestOnlyOneRuntime(t *testing.T) {

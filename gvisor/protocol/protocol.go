@@ -18,6 +18,8 @@ const (
 	OpCheckpoint Op = "checkpoint"
 	// OpPing asks whether a sandbox answers on its control socket.
 	OpPing Op = "ping"
+	// OpVersion asks which gVisor the worker contains.
+	OpVersion Op = "version"
 )
 
 // Files of a machine's state directory that both sides use.
@@ -77,4 +79,5 @@ type Response struct {
 	Error    string `json:"error,omitempty"`
 	PID      int    `json:"pid,omitempty"`      // of the sandbox
 	GoferPID int    `json:"goferPID,omitempty"` // of its file server
+	Version  string `json:"version,omitempty"`
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -41,6 +42,7 @@ func serve(binDir, lockPath string) error {
 		return fmt.Errorf("take lock: %w", err)
 	}
 	log.SetTarget(log.GoogleEmitter{Writer: &log.Writer{Next: io.Discard}})
+	setLimits()
 	useBinaries(binDir)
 	unix.CloseOnExec(socketFD)
 	conn, err := protocol.NewConn(os.NewFile(socketFD, "daemon"))
@@ -61,6 +63,15 @@ func serve(binDir, lockPath string) error {
 		}
 		underway.Go(func() { s.answer(&req, files) })
 	}
+}
+
+// setLimits sets what sandboxes inherit: as many open files as a guest may
+// want, each of which is one of the host's, and no core dumps of guests' memory.
+func setLimits() {
+	const files = 1 << 20
+	// Where the host allows less, guests have to do with less.
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: files})
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 }
 
 func (s *server) answer(req *protocol.Request, files []*os.File) {
@@ -96,6 +107,9 @@ func (s *server) guarded(req *protocol.Request, files []*os.File) (resp protocol
 		return resp, checkpoint(req)
 	case protocol.OpPing:
 		return resp, ping(req)
+	case protocol.OpVersion:
+		resp.Version = stampedVersion()
+		return resp, nil
 	}
 	return resp, fmt.Errorf("unknown operation %q", req.Op)
 }
