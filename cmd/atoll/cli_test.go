@@ -216,6 +216,10 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	if fmt.Sprint(widths) != "[10 5 6]" {
 		t.Errorf("on a terminal that is too narrow: %v", widths)
 	}
+	few, rows := narrowed([]column{{title: "ID"}, {title: "A", drop: 1}, {title: "B", drop: 2}}, [][]string{{"12345", "abc", "defg"}}, 11)
+	if len(few) != 2 || few[1].title != "A" || fmt.Sprint(rows) != "[[12345 abc]]" {
+		t.Errorf("left are %v %v", few, rows)
+	}
 	for in, want := range map[string]string{"short": "short", "exactly10!": "exactly10!", "longer than ten": "longer th…"} {
 		if got := cut(in, 10); got != want {
 			t.Errorf("cut(%q) = %q", in, got)

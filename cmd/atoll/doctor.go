@@ -105,7 +105,8 @@ func (a *app) doctorTable(checks []check, failed int) {
 			fmt.Fprintf(a.out, "\n%s\n", a.paint(a.out, bold, "How to mend it:"))
 			heading = true
 		}
-		fmt.Fprintf(a.out, "  %s: %s\n      %s\n", a.paint(a.out, verdictStyle(c.Verdict), c.Name), c.Found, c.Mend)
+		fmt.Fprintf(a.out, "  %s\n%s\n      %s\n", a.paint(a.out, verdictStyle(c.Verdict), c.Name),
+			wrapped(printable(c.Found), "    ", width(a.out)), c.Mend)
 	}
 	if failed == 0 {
 		fmt.Fprintf(a.out, "\n%s\n", a.paint(a.out, green, "Atoll can run here."))

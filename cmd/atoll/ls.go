@@ -62,13 +62,13 @@ func (a *app) sandboxTable(all []client.Sandbox) {
 	for _, s := range all {
 		ends := "never"
 		if !s.EndAt.IsZero() {
-			ends = "in " + span(max(time.Until(s.EndAt).Truncate(time.Second), time.Second))
+			ends = span(max(time.Until(s.EndAt).Truncate(time.Second), time.Second))
 		}
 		if time.Until(s.EndAt) > 10*365*24*time.Hour {
 			ends = "never"
 		}
 		rows = append(rows, []string{
-			s.SandboxID, first(s.Alias, s.TemplateID), s.State, ago(s.StartedAt), ends,
+			s.SandboxID, first(s.Alias, s.TemplateID), s.State, age(s.StartedAt), ends,
 			strconv.Itoa(s.CPUCount), bytesText(int64(s.MemoryMB) << 20), labels(s.Metadata),
 		})
 	}
@@ -76,11 +76,11 @@ func (a *app) sandboxTable(all []client.Sandbox) {
 		{title: "ID"},
 		{title: "TEMPLATE", min: 8},
 		{title: "STATE", paint: stateStyle},
-		{title: "STARTED", min: 8},
-		{title: "ENDS", min: 7},
-		{title: "CPUS", right: true},
-		{title: "MEMORY", right: true},
-		{title: "METADATA", min: 8},
+		{title: "AGE", drop: 1},
+		{title: "ENDS IN", drop: 2},
+		{title: "CPUS", right: true, drop: 4},
+		{title: "MEMORY", right: true, drop: 5},
+		{title: "METADATA", min: 12, drop: 3},
 	}, rows)
 }
 

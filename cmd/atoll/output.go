@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -66,13 +67,20 @@ type column struct {
 	// min is the least width it may be cut to on a narrow terminal; 0: never cut.
 	min   int
 	right bool
+	// drop, if not 0, allows the column to be left out where even cut columns
+	// do not fit; the highest goes first.
+	drop int
 	// paint chooses the colour of a cell by its text; nil: none.
 	paint func(cell string) style
 }
 
 // table prints rows for people. On a terminal no line is longer than it is
-// wide: the widest columns that may be cut are cut first.
+// wide: columns that may be left out go first, then the widest of those that
+// may be cut are cut.
 func (a *app) table(cols []column, rows [][]string) {
+	if limit := width(a.out); limit > 0 {
+		cols, rows = narrowed(cols, rows, limit)
+	}
 	widths := make([]int, len(cols))
 	for i, c := range cols {
 		widths[i] = utf8.RuneCountInString(c.title)
@@ -99,6 +107,33 @@ func (a *app) table(cols []column, rows [][]string) {
 			}
 			return cols[i].paint(cell)
 		})
+	}
+}
+
+// narrowed leaves out columns until the others, cut as far as they may be, fit.
+func narrowed(cols []column, rows [][]string, limit int) ([]column, [][]string) {
+	for {
+		total, worst := -gap, -1
+		for i, c := range cols {
+			w := utf8.RuneCountInString(c.title)
+			for _, r := range rows {
+				w = max(w, utf8.RuneCountInString(r[i]))
+			}
+			if c.min > 0 {
+				w = min(w, c.min)
+			}
+			total += w + gap
+			if c.drop > 0 && (worst < 0 || c.drop > cols[worst].drop) {
+				worst = i
+			}
+		}
+		if total <= limit || worst < 0 {
+			return cols, rows
+		}
+		cols = slices.Delete(slices.Clone(cols), worst, worst+1)
+		for i, r := range rows {
+			rows[i] = slices.Delete(slices.Clone(r), worst, worst+1)
+		}
 	}
 }
 
@@ -167,6 +202,21 @@ func cut(s string, n int) string {
 	return string(r[:n-1]) + "…"
 }
 
+// wrapped breaks text between words into lines of at most limit columns, 0 for
+// any, each of which begins with indent.
+func wrapped(text, indent string, limit int) string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && limit > 0 && utf8.RuneCountInString(indent+line+" "+word) > limit {
+			lines = append(lines, indent+line)
+			line = ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return strings.Join(append(lines, indent+line), "\n")
+}
+
 // printable takes terminal control out of text that others wrote.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
@@ -213,12 +263,20 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%dd %dh", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-// ago is how long since t, or a dash.
-func ago(t time.Time) string {
+// age is how long since t, or a dash.
+func age(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return span(max(time.Since(t).Truncate(time.Second), time.Second)) + " ago"
+	return span(max(time.Since(t).Truncate(time.Second), time.Second))
+}
+
+// ago is age in words.
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return age(t) + " ago"
 }
 
 // millis is a measured time with the precision that a person compares by.

@@ -78,7 +78,7 @@ func (p *progress) line() string {
 	if total > 0 && rate > 0 {
 		left := time.Duration(float64(max(total-done, 0)) / rate * float64(time.Second))
 		s = fmt.Sprintf("%3d%%  %s of %s  %s/s  %s left", min(done*100/total, 100), bytesText(done), bytesText(total),
-			bytesText(int64(rate)), span(left.Truncate(time.Second)))
+			bytesText(int64(rate)), span(max(left.Truncate(time.Second), time.Second)))
 	}
 	return s
 }

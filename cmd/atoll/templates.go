@@ -49,9 +49,9 @@ func newTemplates(a *app) *cobra.Command {
 				{title: "STATUS"},
 				{title: "CPUS", right: true},
 				{title: "MEMORY", right: true},
-				{title: "DISK", right: true},
-				{title: "BUILT", min: 8},
-				{title: "USED", right: true},
+				{title: "DISK", right: true, drop: 2},
+				{title: "BUILT", drop: 1},
+				{title: "USED", right: true, drop: 3},
 			}, rows)
 			return nil
 		},
