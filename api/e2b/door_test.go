@@ -86,7 +86,6 @@ func TestAnotherTeamsSandboxDoesNotExist(t *testing.T) {
 
 func TestCreate(t *testing.T) {
 	w := newWorld(t)
-	w.engine.samples = nil
 	s := w.create(`{"templateID":"base","timeout":60,"metadata":{"user":"ann"},"envVars":{"A":"1"},
 		"autoPause":false,"autoPauseMemory":true,"autoResume":{"enabled":false},"mcp":null,"iam":{"tokens":{}},"volumeMounts":[],
 		"network":{"egressProxy":null,"rules":{},"denyOut":["8.8.8.8","10.1.2.3/8"],"allowOut":["1.1.1.1/32"],"allowPublicTraffic":false},
@@ -210,7 +209,7 @@ func TestEngineErrors(t *testing.T) {
 		{fmt.Errorf("%w: a sentence", machine.ErrUnavailable), 503, "a sentence"},
 		{errors.New("open /secret/path: no such file"), 500, "the server failed to do this; its log tells why"},
 	} {
-		w.engine.failWith = tt.err
+		w.engine.set(func(f *fakeEngine) { f.failWith = tt.err })
 		a := w.do("POST", "/v2/sandboxes", `{"templateID":"base"}`)
 		if a.status != tt.status || a.message(t) != tt.message {
 			t.Errorf("%v is answered %d %s, want %d %q", tt.err, a.status, a.body, tt.status, tt.message)
@@ -240,7 +239,7 @@ func TestIdempotencyKey(t *testing.T) {
 	w := newWorld(t)
 	body := `{"templateID":"base"}`
 	entered, leave := make(chan struct{}), make(chan struct{})
-	w.engine.createHit = func() { close(entered); <-leave }
+	w.engine.set(func(f *fakeEngine) { f.createHit = func() { close(entered); <-leave } })
 	var wg sync.WaitGroup
 	ids := make([]string, 3)
 	for i := range ids {
@@ -256,7 +255,7 @@ func TestIdempotencyKey(t *testing.T) {
 	<-entered
 	close(leave)
 	wg.Wait()
-	w.engine.createHit = nil
+	w.engine.set(func(f *fakeEngine) { f.createHit = nil })
 	if ids[0] == "" || ids[0] != ids[1] || ids[1] != ids[2] || len(w.engine.machines) != 1 {
 		t.Errorf("three requests with one key made %d sandboxes: %v", len(w.engine.machines), ids)
 	}

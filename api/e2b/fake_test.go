@@ -39,8 +39,11 @@ type fakeEngine struct {
 }
 
 func (f *fakeEngine) Create(ctx context.Context, spec machine.CreateSpec) (machine.Machine, error) {
-	if f.createHit != nil {
-		f.createHit()
+	f.mu.Lock()
+	hit := f.createHit
+	f.mu.Unlock()
+	if hit != nil {
+		hit()
 	}
 	t, err := f.Template(spec.Template)
 	if err != nil {
@@ -73,6 +76,13 @@ func (f *fakeEngine) Create(ctx context.Context, spec machine.CreateSpec) (machi
 	}
 	f.machines = append(f.machines, m)
 	return m, nil
+}
+
+// set changes what the fake does while it may be in use.
+func (f *fakeEngine) set(change func(*fakeEngine)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
 }
 
 func (f *fakeEngine) index(id string) int {
@@ -135,6 +145,8 @@ func (f *fakeEngine) SetNetwork(ctx context.Context, id string, p network.Policy
 }
 
 func (f *fakeEngine) Samples(id string, from, to time.Time) ([]machine.Sample, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	var out []machine.Sample
 	for _, s := range f.samples {
 		if !s.Time.Before(from) && !s.Time.After(to) {
@@ -149,6 +161,8 @@ func (f *fakeEngine) Logs(ctx context.Context, team, id string, q machine.LogQue
 	if err != nil || m.Team != team {
 		return nil, fmt.Errorf("%w: no machine %q", machine.ErrNotFound, id)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.query = q
 	return f.logs[:min(len(f.logs), q.Limit)], nil
 }

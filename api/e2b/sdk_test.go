@@ -48,8 +48,10 @@ func drive(t *testing.T, env string, command ...string) {
 	}
 	start := w.clock()
 	tick := func() { w.advance(time.Millisecond) } // so that lists have an order
-	w.engine.createHit = tick
-	w.engine.samples = []machine.Sample{{Time: start.Add(2 * time.Millisecond), CPUs: 2, MemUsed: 1234}}
+	w.engine.set(func(f *fakeEngine) {
+		f.createHit = tick
+		f.samples = []machine.Sample{{Time: start.Add(2 * time.Millisecond), CPUs: 2, MemUsed: 1234}}
+	})
 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
