@@ -180,7 +180,17 @@ func (d *Disk) openDriver(ctx context.Context, cfg Config) error {
 			return d.openCopy()
 		}
 	}
-	return d.openBtrfs(ctx, cfg)
+	err = d.openBtrfs(ctx, cfg)
+	if err == nil || havePool || isBtrfs(cfg.Dir) || ctx.Err() != nil {
+		return err
+	}
+	// A container may show all the parts and yet not let them be used.
+	d.log.Warn("disk: btrfs cannot be had, so clones are full copies and limits do not hold", "err", err)
+	d.pool = nil
+	if err := os.Remove(filepath.Join(cfg.Dir, poolFileName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the unused disk pool: %w", err)
+	}
+	return d.openCopy()
 }
 
 func lockDir(dir string) (*os.File, error) {

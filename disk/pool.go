@@ -114,7 +114,7 @@ func (p *poolFile) create(ctx context.Context, size int64) error {
 	cmd := exec.CommandContext(ctx, mkfs, "--quiet", "--nodiscard", "--nodesize", "4096",
 		"--label", "atoll", "--metadata", "single", "--data", "single", fresh)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("run %s: %w: %s", mkfs, err, bytes.TrimSpace(out))
+		return errors.Join(fmt.Errorf("run %s: %w: %s", mkfs, err, bytes.TrimSpace(out)), os.Remove(fresh))
 	}
 	if err := f.Sync(); err != nil {
 		return err

@@ -334,3 +334,21 @@ func TestReopenFindsTrees(t *testing.T) {
 		}
 	}
 }
+
+func TestFallsBackToCopies(t *testing.T) {
+	dir := t.TempDir()
+	// A pool that is too small for a file system stands for a host that cannot.
+	d := must(Open(t.Context(), Config{Dir: dir, PoolSizeBytes: 1 << 20}))(t)
+	if f := d.Features(); f.Driver != "copy" {
+		t.Errorf("features are %+v", f)
+	}
+	if _, err := os.Stat(filepath.Join(dir, poolFileName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("pool file is left: %v", err)
+	}
+	if err := d.Close(true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Config{Dir: t.TempDir(), PoolSizeBytes: 1 << 20, Driver: "btrfs"}); err == nil {
+		t.Error("btrfs was asked for and not had, without an error")
+	}
+}
