@@ -118,7 +118,8 @@ export async function rpc(sbx, procedure, message, headers = {}) {
     body: JSON.stringify(message),
   })
   const text = (await bodyOf(res)).toString()
-  return { status: res.statusCode, json: text ? JSON.parse(text) : undefined }
+  const json = /^application\/json/.test(res.headers['content-type'] ?? '') ? JSON.parse(text) : undefined
+  return { status: res.statusCode, json, text }
 }
 
 /** One server-streaming call; yields each message, then { end } with the trailer. */
@@ -238,7 +239,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             size -= min(size, len(block))
     def log_message(self, *args):
         pass
-http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
 `
 
 /** A WebSocket server that sends every message back. */

@@ -51,7 +51,8 @@ describe('terminal', () => {
 
   test('control keys', async () => {
     const t = await open()
-    await t.send('cat\n')
+    await t.send('echo up-$((1+1)); cat\n')
+    await t.see(/up-2/)
     await t.send('line\n')
     await t.see(/line\r?\nline/)
     await t.send('\x03')

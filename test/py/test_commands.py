@@ -103,7 +103,7 @@ class Commands(WithSandbox):
 
     def test_where_and_who(self):
         self.assertEqual(self.run_in("pwd; whoami").stdout, "/home/user\nuser\n")
-        self.assertEqual(self.run_in("pwd; whoami", user="root").stdout, "/root\nroot\n")
+        self.assertEqual(self.run_in("whoami; echo $HOME", user="root").stdout, "root\n/root\n")
         self.assertEqual(self.run_in("pwd", cwd="/tmp").stdout, "/tmp\n")
         self.assertEqual(self.run_in("sudo -n whoami").stdout, "root\n")
         with self.assertRaises(AuthenticationException):
