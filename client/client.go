@@ -28,7 +28,7 @@ type Config struct {
 	SandboxURL string
 	// APIKey is a team's key, sent as X-API-Key.
 	APIKey string
-	// AdminToken, where set, is sent as X-Admin-Token on the calls that manage keys.
+	// AdminToken is the operator's, sent as X-Admin-Token where there is no APIKey.
 	AdminToken string
 	// UserAgent is sent on every request; empty means "atoll-client".
 	UserAgent string
@@ -110,7 +110,6 @@ type call struct {
 	query  url.Values
 	in     any // sent as JSON unless nil
 	out    any // filled from JSON unless nil
-	admin  bool
 }
 
 // do sends a call and returns the answer's headers. Answers outside 2xx
@@ -135,10 +134,10 @@ func (c *Client) do(ctx context.Context, k call) (http.Header, error) {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
-	if c.cfg.APIKey != "" {
+	switch {
+	case c.cfg.APIKey != "":
 		req.Header.Set("X-API-Key", c.cfg.APIKey)
-	}
-	if k.admin && c.cfg.AdminToken != "" {
+	case c.cfg.AdminToken != "":
 		req.Header.Set("X-Admin-Token", c.cfg.AdminToken)
 	}
 	res, err := c.http.Do(req)

@@ -31,6 +31,9 @@ func (e *Error) Error() string {
 var ErrUnreachable = errors.New("cannot reach the server")
 
 func unreachable(u *url.URL, err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return e // it was reached, and said this
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}

@@ -88,7 +88,13 @@ func (t *guestTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	for k, v := range t.headers {
 		req.Header[k] = v
 	}
-	return t.base.RoundTrip(req)
+	res, err := t.base.RoundTrip(req)
+	if err == nil && res.StatusCode == http.StatusBadGateway {
+		// The edge's own answer: there is no such guest, or it is not listening.
+		defer res.Body.Close()
+		return nil, readError(res)
+	}
+	return res, err
 }
 
 // Health returns nil when the guest daemon answers.

@@ -238,3 +238,16 @@ func TestSecureGuestWantsItsToken(t *testing.T) {
 		t.Errorf("without the token: %v", err)
 	}
 }
+
+func TestEdgeSaysThatASandboxIsGone(t *testing.T) {
+	c := doortest.New(t, "").Client(t)
+	g := c.Guest(client.Sandbox{SandboxID: "gone"})
+	_, start := g.Start(t.Context(), client.Command{Path: "true"})
+	_, stat := g.Stat(t.Context(), "/")
+	_, _, download := g.Download(t.Context(), "/x")
+	for _, err := range []error{start, stat, download, g.Upload(t.Context(), "/x", strings.NewReader("x"))} {
+		if client.Status(err) != 502 || !strings.Contains(err.Error(), "The sandbox was not found") {
+			t.Errorf("got %v", err)
+		}
+	}
+}

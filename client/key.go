@@ -31,7 +31,7 @@ type APIKey struct {
 // Keys lists the team's API keys.
 func (c *Client) Keys(ctx context.Context) ([]APIKey, error) {
 	var k []APIKey
-	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"api-keys"}, out: &k, admin: true})
+	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"api-keys"}, out: &k})
 	return k, err
 }
 
@@ -41,12 +41,12 @@ func (c *Client) CreateKey(ctx context.Context, name string) (APIKey, error) {
 		Name string `json:"name"`
 	}{name}
 	var k APIKey
-	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"api-keys"}, in: in, out: &k, admin: true})
+	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"api-keys"}, in: in, out: &k})
 	return k, err
 }
 
 // DeleteKey makes a key worthless.
 func (c *Client) DeleteKey(ctx context.Context, id string) error {
-	_, err := c.do(ctx, call{method: http.MethodDelete, path: []string{"api-keys", id}, admin: true})
+	_, err := c.do(ctx, call{method: http.MethodDelete, path: []string{"api-keys", id}})
 	return err
 }

@@ -286,8 +286,12 @@ func (g *Guest) rpcError(what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	var e *Error
 	var ce *connect.Error
-	if errors.As(err, &ce) && !connect.IsWireError(err) {
+	switch {
+	case errors.As(err, &e):
+		return fmt.Errorf("%s: %w", what, e)
+	case errors.As(err, &ce) && !connect.IsWireError(err):
 		switch {
 		case errors.Is(err, context.Canceled):
 			return context.Canceled

@@ -25,7 +25,6 @@ import (
 // The secrets that the door accepts.
 const (
 	APIKey     = "e2b_0123456789abcdef0123456789abcdef01234567"
-	AdminToken = "admin-token"
 	GuestToken = "guest-token"
 )
 
@@ -66,7 +65,7 @@ func New(t testing.TB, guestURL string) *Door {
 
 // Client returns a client with the door's secrets.
 func (d *Door) Client(t testing.TB) *client.Client {
-	c, err := client.New(client.Config{APIURL: d.URL, APIKey: APIKey, AdminToken: AdminToken})
+	c, err := client.New(client.Config{APIURL: d.URL, APIKey: APIKey})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +130,7 @@ func (d *Door) handler() http.Handler {
 			d.toGuest(w, r, id)
 			return
 		}
-		if r.URL.Path != "/health" && r.Header.Get("X-API-Key") != APIKey && r.Header.Get("X-Admin-Token") != AdminToken {
+		if r.URL.Path != "/health" && r.Header.Get("X-API-Key") != APIKey {
 			refuse(w, 401, "Invalid API key")
 			return
 		}
@@ -268,10 +267,6 @@ func (d *Door) readLogs(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Door) apiKeys(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("X-Admin-Token") != AdminToken {
-		refuse(w, 401, "This needs the admin token")
-		return
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if r.Method == http.MethodGet {

@@ -38,13 +38,13 @@ func (c cli) run(args ...string) result {
 func at(t *testing.T, d *doortest.Door) cli {
 	return cli{env: map[string]string{
 		"E2B_API_URL": d.URL, "E2B_API_KEY": doortest.APIKey,
-		"ATOLL_ADMIN_TOKEN": doortest.AdminToken, "ATOLL_DATA": t.TempDir(),
+		"ATOLL_DATA": t.TempDir(),
 	}}
 }
 
 func TestWhereToConnect(t *testing.T) {
 	dir := t.TempDir()
-	file := credentials{APIKey: "e2b_file", AdminToken: "file-admin", APIURL: "http://file:1", SandboxURL: "http://file:2"}
+	file := credentials{APIKey: "e2b_file", APIURL: "http://file:1", SandboxURL: "http://file:2"}
 	if err := writeCredentials(dir, file); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestWhereToConnect(t *testing.T) {
 		"file alone":         {want: file},
 		"environment alone":  {env: map[string]string{"E2B_API_URL": "http://env/", "E2B_API_KEY": "e2b_env", "E2B_SANDBOX_URL": "http://envs"}, want: credentials{APIKey: "e2b_env", APIURL: "http://env", SandboxURL: "http://envs"}},
 		"flags before all":   {flags: app{apiURL: "http://flag", apiKey: "e2b_flag"}, env: map[string]string{"E2B_API_URL": "http://env", "E2B_API_KEY": "e2b_env", "E2B_SANDBOX_URL": "http://envs"}, want: credentials{APIKey: "e2b_flag", APIURL: "http://flag"}},
-		"other key":          {env: map[string]string{"E2B_API_KEY": "e2b_env"}, want: credentials{APIKey: "e2b_env", AdminToken: "file-admin", APIURL: "http://file:1", SandboxURL: "http://file:2"}},
+		"other key":          {env: map[string]string{"E2B_API_KEY": "e2b_env"}, want: credentials{APIKey: "e2b_env", APIURL: "http://file:1", SandboxURL: "http://file:2"}},
 		"same address":       {env: map[string]string{"E2B_API_URL": "http://file:1/"}, want: file},
 		"no key for address": {env: map[string]string{"E2B_API_URL": "http://other"}, fails: "no API key for http://other"},
 		"no file":            {flags: app{data: "/nowhere"}, fails: "there is no /nowhere/credentials.json"},
@@ -77,8 +77,8 @@ func TestWhereToConnect(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || got.credentials != tc.want {
-			t.Errorf("%s: got %+v, %v; want %+v", name, got.credentials, err, tc.want)
+		if err != nil || got != tc.want {
+			t.Errorf("%s: got %+v, %v; want %+v", name, got, err, tc.want)
 		}
 	}
 }
@@ -168,9 +168,9 @@ func TestKeysAndTemplates(t *testing.T) {
 	if got := c.run("templates"); !strings.Contains(got.out, "base") || !strings.Contains(got.out, "512 MiB") {
 		t.Errorf("templates: %+v", got)
 	}
-	delete(c.env, "ATOLL_ADMIN_TOKEN")
-	if got := c.run("keys", "list"); got.code != 1 || !strings.Contains(got.err, "ATOLL_ADMIN_TOKEN") {
-		t.Errorf("list without admin token: %+v", got)
+	c.env["E2B_API_KEY"] = "e2b_other"
+	if got := c.run("keys", "list"); got.code != 1 || !strings.Contains(got.err, "hint: check the API key") {
+		t.Errorf("list with a wrong key: %+v", got)
 	}
 }
 

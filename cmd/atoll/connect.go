@@ -10,24 +10,14 @@ import (
 	"github.com/atoll-cloud/atoll/client"
 )
 
-// target is where to connect.
-type target struct {
-	credentials
-	keyFrom string // for messages: where the key was found
-}
-
 // target finds the server: flags first, then the environment, then the
 // credentials file. The file's secrets are never sent to another address than
 // the file's.
-func (a *app) target() (target, error) {
-	t := target{credentials: credentials{
+func (a *app) target() (credentials, error) {
+	t := credentials{
 		APIURL:     strings.TrimRight(first(a.apiURL, a.env("E2B_API_URL")), "/"),
 		APIKey:     first(a.apiKey, a.env("E2B_API_KEY")),
 		SandboxURL: a.sandboxURL,
-		AdminToken: a.env("ATOLL_ADMIN_TOKEN"),
-	}, keyFrom: "E2B_API_KEY"}
-	if a.apiKey != "" {
-		t.keyFrom = "--api-key"
 	}
 	// E2B_SANDBOX_URL belongs to E2B_API_URL, not to an address given by flag.
 	if t.SandboxURL == "" && a.apiURL == "" {
@@ -52,11 +42,10 @@ func (a *app) target() (target, error) {
 		return t, nil
 	}
 	if t.APIKey == "" {
-		t.APIKey, t.keyFrom = file.APIKey, a.dataDir()
+		t.APIKey = file.APIKey
 	}
 	t.APIURL = file.APIURL
 	t.SandboxURL = first(t.SandboxURL, file.SandboxURL)
-	t.AdminToken = first(t.AdminToken, file.AdminToken)
 	t.Domain = file.Domain
 	return t, nil
 }
@@ -69,7 +58,7 @@ func (a *app) client() (*client.Client, error) {
 	}
 	c, err := client.New(client.Config{
 		APIURL: t.APIURL, SandboxURL: t.SandboxURL,
-		APIKey: t.APIKey, AdminToken: t.AdminToken,
+		APIKey:    t.APIKey,
 		UserAgent: "atoll/" + version(),
 	})
 	if err != nil {

@@ -14,8 +14,7 @@ func newKeys(a *app) *cobra.Command {
 		Use:     "keys",
 		Aliases: []string{"key"},
 		Short:   "List, create and delete API keys",
-		Long: `List, create and delete the team's API keys. This needs the operator's admin
-token, which is in the data directory's credentials.json or in ATOLL_ADMIN_TOKEN.`,
+		Long:    `List, create and delete API keys of the team that the present key belongs to.`,
 		Example: `  atoll keys list
   atoll keys create ci
   atoll keys delete 6f9619ff-8b86-d011-b42d-00c04fc964ff`,
@@ -30,8 +29,6 @@ token, which is in the data directory's credentials.json or in ATOLL_ADMIN_TOKEN
 func keysError(what string, err error) error {
 	f := &failure{err: fmt.Errorf("%s: %w", what, err), code: codeFailed}
 	switch client.Status(err) {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return f.hinted("managing keys needs the admin token: name the server's --data, or set ATOLL_ADMIN_TOKEN")
 	case http.StatusNotFound, http.StatusBadRequest:
 		return f.hinted("\"atoll keys list\" shows the keys and their ids")
 	}

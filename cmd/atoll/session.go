@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"sync"
@@ -15,9 +16,14 @@ import (
 	"github.com/atoll-cloud/atoll/client"
 )
 
-// reattachFor is how long a session tries to get its program back after the
-// connection broke: long enough for the server to be restarted.
-const reattachFor = 20 * time.Second
+const (
+	// reattachFor is how long a session tries to get its program back after the
+	// connection broke: long enough for the server to be restarted.
+	reattachFor = 20 * time.Second
+	// reattachGone is how long, where the server is there but says that the
+	// sandbox is not: it has a moment to find its sandboxes again.
+	reattachGone = 3 * time.Second
+)
 
 // session is one program in a guest, joined to this process's streams.
 type session struct {
@@ -116,7 +122,7 @@ func (s *session) output(ctx context.Context) (int, error) {
 		case errors.Is(err, syscall.EPIPE):
 			// As if the program itself had written to the broken pipe.
 			return codeSignal + int(syscall.SIGPIPE), s.process().Signal(ctx, syscall.SIGKILL)
-		case ctx.Err() != nil || client.Status(err) == 404:
+		case ctx.Err() != nil || client.IsNotFound(err):
 			return 0, err
 		}
 		if err := s.reattach(ctx, err); err != nil {
@@ -129,6 +135,7 @@ func (s *session) output(ctx context.Context) (int, error) {
 func (s *session) reattach(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, reattachFor)
 	defer cancel()
+	began := time.Now()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		// The stream must outlive this search, so it gets a context of its own.
 		p, err := s.g.Attach(context.WithoutCancel(ctx), s.process().PID)
@@ -139,7 +146,8 @@ func (s *session) reattach(ctx context.Context, cause error) error {
 			s.note("the connection broke and is back; output from in between is lost")
 			return nil
 		}
-		if client.IsNotFound(err) {
+		gone := client.Status(err) == http.StatusBadGateway && time.Since(began) > reattachGone
+		if gone || client.IsNotFound(err) {
 			return fmt.Errorf("the connection broke, and the program or its sandbox ended meanwhile: %w", cause)
 		}
 		select {
