@@ -11,12 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 type rec struct {
@@ -295,108 +293,6 @@ func TestDirectoryThatIsAFileIsRefused(t *testing.T) {
 	}
 }
 
-func TestLog(t *testing.T) {
-	ctx := context.Background()
-	dir := t.TempDir()
-	s := open(t, dir)
-	l, err := s.Log(ctx, "events", LogLimits{MaxAge: time.Hour, MaxBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 10 {
-		if _, err := l.Append(ctx, fmt.Sprintf("m%d", i%2), rec{N: i}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	read := func(q LogQuery) (ns []int) {
-		t.Helper()
-		err := l.Read(ctx, q, func(e Entry) error {
-			var r rec
-			ns = append(ns, 0)
-			err := json.Unmarshal(e.Data, &r)
-			ns[len(ns)-1] = r.N
-			if e.Subject != fmt.Sprintf("m%d", r.N%2) || e.Time.IsZero() {
-				t.Errorf("entry %d has subject %q and time %v", r.N, e.Subject, e.Time)
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ns
-	}
-	tests := []struct {
-		name string
-		q    LogQuery
-		want []int
-	}{
-		{"all", LogQuery{}, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}},
-		{"one subject", LogQuery{Filter: "m1"}, []int{1, 3, 5, 7, 9}},
-		{"from a sequence", LogQuery{From: 8}, []int{7, 8, 9}},
-		{"limited", LogQuery{Filter: "m0", Limit: 2}, []int{0, 2}},
-		{"since long ago", LogQuery{Since: time.Now().Add(-time.Hour), Limit: 1}, []int{0}},
-		{"since the future", LogQuery{Since: time.Now().Add(time.Hour)}, nil},
-		{"nothing matches", LogQuery{Filter: "m9"}, nil},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := read(tt.q); !slices.Equal(got, tt.want) {
-				t.Errorf("Read = %v, want %v", got, tt.want)
-			}
-		})
-	}
-	if err := l.Purge(ctx, "m0"); err != nil {
-		t.Fatal(err)
-	}
-	if got := read(LogQuery{}); !slices.Equal(got, []int{1, 3, 5, 7, 9}) {
-		t.Errorf("after Purge: %v", got)
-	}
-	s.Close()
-	s = open(t, dir)
-	if l, err = s.Log(ctx, "events", LogLimits{MaxAge: time.Hour, MaxPerSubject: 2}); err != nil {
-		t.Fatal(err)
-	}
-	if got := read(LogQuery{}); !slices.Equal(got, []int{7, 9}) {
-		t.Errorf("after reopening with a limit of 2: %v", got)
-	}
-}
-
-func TestFollow(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	l, err := open(t, t.TempDir()).Log(ctx, "events", LogLimits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := l.Append(ctx, "m1", rec{N: 1}); err != nil {
-		t.Fatal(err)
-	}
-	got := make(chan Entry)
-	done := make(chan error, 1)
-	go func() {
-		done <- l.Follow(ctx, "m1", 1, func(e Entry) error { got <- e; return nil })
-	}()
-	first := <-got
-	if _, err := l.Append(ctx, "m2", rec{N: 2}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := l.Append(ctx, "m1", rec{N: 3}); err != nil {
-		t.Fatal(err)
-	}
-	second := <-got
-	if first.Seq != 1 || second.Seq != 3 {
-		t.Errorf("Follow gave sequences %d and %d, want 1 and 3", first.Seq, second.Seq)
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("Follow after its context ended = %v, want nil", err)
-	}
-	stop := errors.New("stop")
-	if err := l.Follow(context.Background(), "", 1, func(Entry) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("Follow = %v, want the callback's error", err)
-	}
-}
-
 // TestKilledServerLosesNothing kills a process that writes records and looks
 // for each one that it was told is stored.
 func TestKilledServerLosesNothing(t *testing.T) {
@@ -506,93 +402,5 @@ func TestConcurrentUse(t *testing.T) {
 	wg.Wait()
 	if got := len(keys(t, b)); got != 200 {
 		t.Errorf("%d records, want 200", got)
-	}
-}
-
-// machineSized is about as large as the record of a machine.
-var machineSized = rec{S: strings.Repeat("x", 700)}
-
-func BenchmarkPut(b *testing.B) {
-	ctx := context.Background()
-	bk := bucket(b, open(b, b.TempDir()), "machines")
-	for i := 0; b.Loop(); i++ {
-		if _, err := bk.Put(ctx, fmt.Sprintf("k%d", i%1000), machineSized); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkDelete(b *testing.B) {
-	ctx := context.Background()
-	bk := bucket(b, open(b, b.TempDir()), "machines")
-	for i := 0; b.Loop(); i++ {
-		if err := bk.Delete(ctx, fmt.Sprintf("k%d", i)); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkGet(b *testing.B) {
-	ctx := context.Background()
-	bk := bucket(b, open(b, b.TempDir()), "machines")
-	if _, err := bk.Put(ctx, "k", machineSized); err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		if _, err := bk.Get(ctx, "k", &rec{}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkAppend(b *testing.B) {
-	ctx := context.Background()
-	l, err := open(b, b.TempDir()).Log(ctx, "events", LogLimits{MaxBytes: 64 << 20})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		if _, err := l.Append(ctx, "m1", rec{S: "a line of a log"}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkOpen measures a start with records there, and what they cost in memory.
-func BenchmarkOpen(b *testing.B) {
-	for _, n := range []int{0, 1000, 10000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			ctx := context.Background()
-			dir := b.TempDir()
-			s := open(b, dir)
-			bk := bucket(b, s, "machines")
-			for i := range n {
-				if _, err := bk.Put(ctx, fmt.Sprintf("k%d", i), machineSized); err != nil {
-					b.Fatal(err)
-				}
-			}
-			s.Close()
-			var before, after runtime.MemStats
-			for b.Loop() {
-				b.StopTimer()
-				runtime.GC()
-				runtime.ReadMemStats(&before)
-				b.StartTimer()
-				s, err := Open(ctx, Config{Dir: dir})
-				if err != nil {
-					b.Fatal(err)
-				}
-				bk := bucket(b, s, "machines")
-				if err := bk.All(ctx, func(string, []byte) error { return nil }); err != nil {
-					b.Fatal(err)
-				}
-				b.StopTimer()
-				runtime.GC()
-				runtime.ReadMemStats(&after)
-				b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB")
-				s.Close()
-				b.StartTimer()
-			}
-		})
 	}
 }

@@ -37,7 +37,7 @@ func (d *Door) authorise(r *http.Request, who access) (caller, error) {
 	}
 	if who == admin {
 		return caller{}, fail(http.StatusUnauthorized,
-			"this needs the operator's admin token in the header X-Admin-Token; it is in the file admin-token of the data directory")
+			"this needs the operator's admin token in the header X-Admin-Token; the server wrote it to its data directory")
 	}
 	raw := r.Header.Get("X-API-Key")
 	if raw == "" {
@@ -64,7 +64,7 @@ func (d *Door) authorise(r *http.Request, who access) (caller, error) {
 func (d *Door) authoriseAdmin(token, teamID string, who access) (caller, error) {
 	if !d.accounts.IsAdmin(token) {
 		return caller{}, fail(http.StatusUnauthorized,
-			"the admin token is not the one of this server; it is in the file admin-token of the data directory")
+			"the admin token is not the one of this server, which wrote its own to its data directory")
 	}
 	c := caller{admin: true}
 	if teamID == "" {
