@@ -124,7 +124,8 @@ func (t *tracker) tell(always bool) {
 		total = t.done
 	}
 	p := Progress{Step: t.step, Done: t.done, Total: total}
-	if t.done*20 > total { // the first units say too little
+	// Fetching goes at another pace than the rest, so the first units say nothing.
+	if t.known && t.done*20 > total {
 		p.ETA = time.Duration(float64(time.Since(t.start)) / float64(t.done) * float64(total-t.done)).Round(time.Second)
 	}
 	t.report(p)
