@@ -50,13 +50,16 @@ func (l *Log) Close() {
 	<-l.done
 }
 
-// Write queues one line. Fields come in pairs of name and value.
+// Write queues one line. Fields come in pairs of name and value; empty values
+// are left out.
 func (l *Log) Write(level, message string, fields ...string) {
 	line := wire.LogLine{Time: time.Now().UTC().Format(time.RFC3339Nano), Level: level, Message: bounded(message)}
 	if len(fields) > 1 {
 		line.Fields = make(map[string]string, len(fields)/2)
 		for i := 0; i+1 < len(fields); i += 2 {
-			line.Fields[fields[i]] = bounded(fields[i+1])
+			if fields[i+1] != "" {
+				line.Fields[fields[i]] = bounded(fields[i+1])
+			}
 		}
 	}
 	select {

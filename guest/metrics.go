@@ -89,7 +89,7 @@ func parseStat(text string) (busy, total uint64) {
 		return 0, 0
 	}
 	for i, field := range fields[1:min(len(fields), 9)] {
-		n, err := strconv.ParseUint(field, 10, 62)
+		n, err := strconv.ParseUint(field, 10, 56)
 		if err != nil {
 			return 0, 0
 		}
