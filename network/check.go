@@ -51,6 +51,7 @@ func Check(cfg Config) []Problem {
 func tryKernel(cfg Config) error {
 	cfg.Range, _ = chooseRange(hostNet{})
 	fw := newFirewall(cfg, slotAt(cfg, 0).Address.Addr())
+	defer fw.close()
 	if err := fw.replace(nil, spansOf(alwaysClosed), nil); err != nil {
 		return err
 	}

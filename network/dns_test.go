@@ -151,13 +151,16 @@ func TestQuestionsInWorkAreBounded(t *testing.T) {
 	cfg.Resolver = resolver
 	n := openNetwork(t, cfg)
 	g, other := newGuest(t, n, Policy{}), newGuest(t, n, Policy{})
-	conn := g.listenUDP(g.slot.Address.Addr().String() + ":0")
 	to := net.UDPAddrFromAddrPort(netipPort(g.slot.DNS, 53))
-	for i := range dnsPerGuest + 1 {
-		query, err := new(dns.Msg).SetQuestion(fmt.Sprintf("q%d.example.", i), dns.TypeA).Pack()
+	send := func(conn net.PacketConn, name string) {
+		query, err := new(dns.Msg).SetQuestion(name, dns.TypeA).Pack()
 		must(t, err)
 		_, err = conn.WriteTo(query, to)
 		must(t, err)
+	}
+	conn := g.listenUDP(g.slot.Address.Addr().String() + ":0")
+	for i := range dnsPerGuest + 1 {
+		send(conn, fmt.Sprintf("q%d.example.", i))
 	}
 	b := make([]byte, 512)
 	k, _, err := conn.ReadFrom(b)
@@ -170,7 +173,7 @@ func TestQuestionsInWorkAreBounded(t *testing.T) {
 	for range dnsPerGuest {
 		<-resolver.asked
 	}
-	go other.ask("udp", "example.com", dns.TypeA, 0)
+	send(other.listenUDP(other.slot.Address.Addr().String()+":0"), "example.com.")
 	<-resolver.asked
 }
 

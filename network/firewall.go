@@ -43,6 +43,7 @@ type firewall struct {
 	whole   span // the instance's own range
 
 	mu      sync.Mutex // one transaction at a time
+	conn    *nftables.Conn
 	table   *nftables.Table
 	slots   *nftables.Set // link . address: the one source each link may use
 	closed  *nftables.Set // destinations closed to all
@@ -75,21 +76,48 @@ func newFirewall(cfg Config, dnsAddr netip.Addr) *firewall {
 	return f
 }
 
-// transaction sends what build adds as one change that happens whole or not at all.
+// transaction sends what build adds as one change that happens whole or not at
+// all. The connection is kept: closing one makes the kernel wait until removed
+// elements are freed, some 10 ms.
 func (f *firewall) transaction(what string, build func(*nftables.Conn) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	conn, err := nftables.New(nftables.WithSockOptions(growBuffers))
+	if f.conn == nil {
+		conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(growBuffers))
+		if err != nil {
+			return fmt.Errorf("opening nftables: %w", err)
+		}
+		f.conn = conn
+	}
+	err := build(f.conn)
+	if err == nil {
+		err = f.conn.Flush()
+	}
 	if err != nil {
-		return fmt.Errorf("opening nftables: %w", err)
-	}
-	if err := build(conn); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		// What is left in the connection is unknown: the next change gets a new one.
+		return errors.Join(fmt.Errorf("%s: %w", what, err), f.hangUp())
 	}
 	return nil
+}
+
+// hangUp closes the connection. The caller holds mu.
+func (f *firewall) hangUp() error {
+	conn := f.conn
+	f.conn = nil
+	if conn == nil {
+		return nil
+	}
+	if err := conn.CloseLasting(); err != nil {
+		return fmt.Errorf("closing nftables: %w", err)
+	}
+	return nil
+}
+
+// close ends the connection; the rules stay.
+func (f *firewall) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hangUp()
 }
 
 // replace puts the whole table in place of a previous one in one step, so that

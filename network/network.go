@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -31,18 +32,19 @@ type Network struct {
 	wake chan struct{} // capacity 1: the keeper has something to do
 	mtu  atomic.Int64  // of the way out, in bytes
 
-	mu       sync.Mutex
-	closed   bool
-	held     map[int]*heldSlot // slots that machines hold
-	free     []*Slot           // ready; taken from the front
-	used     []*heldSlot       // given back, not yet clean
-	remade   []int             // found at Open: to be made ready again
-	next     int               // lowest index that was never used
-	returned []int             // indexes whose making failed
-	making   int               // slots the keeper is making or cleaning
-	ready    chan struct{}     // closed when the keeper has done so
-	host     hostNet
-	forwards []string // uplinks that forward only because of us
+	mu        sync.Mutex
+	closed    bool
+	held      map[int]*heldSlot // slots that machines hold
+	free      []*Slot           // ready; taken from the front
+	used      []*heldSlot       // given back, not yet clean
+	usedSince time.Time         // when the first of them was
+	remade    []int             // found at Open: to be made ready again
+	next      int               // lowest index that was never used
+	returned  []int             // indexes whose making failed
+	making    int               // slots the keeper is making or cleaning
+	ready     chan struct{}     // closed when the keeper has done so
+	host      hostNet
+	forwards  []string // uplinks that forward only because of us
 }
 
 // heldSlot is a slot with the policy in force.
@@ -88,10 +90,10 @@ func Open(ctx context.Context, cfg Config, inUse map[int]Policy) (_ *Network, er
 	}
 	n.firewall = newFirewall(n.cfg, slotAt(n.cfg, 0).Address.Addr())
 	if err := n.adopt(inUse); err != nil {
-		return nil, err
+		return nil, errors.Join(err, n.firewall.close())
 	}
 	if n.dns, err = openDNS(n); err != nil {
-		return nil, err
+		return nil, errors.Join(err, n.firewall.close())
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
@@ -124,7 +126,7 @@ func (n *Network) openFiles() (err error) {
 
 // handleHere opens netlink in the calling thread's namespace.
 func handleHere() (*netlink.Handle, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("opening netlink: %w", err)
 	}
@@ -247,6 +249,7 @@ func (n *Network) Close() error {
 	err := n.dns.close()
 	n.work.Wait()
 	n.tended() // nobody waits for slots that no keeper makes
+	err = errors.Join(err, n.firewall.close())
 	n.closeFiles()
 	return err
 }

@@ -12,9 +12,6 @@ import (
 // errClosed is what a closed network answers.
 var errClosed = errors.New("the network is closed")
 
-// retryDelay is how long the keeper waits after the kernel refused something.
-const retryDelay = time.Second
-
 // Acquire gives a machine a slot with a policy in force. With slots ahead and
 // an empty policy it asks nothing of the kernel.
 func (n *Network) Acquire(ctx context.Context, p Policy) (*Slot, error) {
@@ -171,6 +168,9 @@ func (n *Network) Release(s *Slot) {
 
 func (n *Network) giveBack(held *heldSlot) {
 	n.mu.Lock()
+	if len(n.used) == 0 {
+		n.usedSince = time.Now()
+	}
 	n.used = append(n.used, held)
 	n.mu.Unlock()
 	n.rouse()
@@ -182,102 +182,6 @@ func (n *Network) rouse() {
 	case n.wake <- struct{}{}:
 	default:
 	}
-}
-
-// keep cleans the slots that come back and makes slots ahead, until ctx ends.
-func (n *Network) keep(ctx context.Context) {
-	for ctx.Err() == nil {
-		busy, err := n.tend(ctx)
-		var retry <-chan time.Time
-		if err != nil {
-			n.cfg.Logger.Error("keeping network slots ready", "error", err)
-			retry = time.After(retryDelay)
-		} else if busy {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-n.wake:
-		case <-retry:
-		}
-	}
-}
-
-// tend does one piece of the keeper's work and tells whether there was any.
-func (n *Network) tend(ctx context.Context) (busy bool, err error) {
-	n.mu.Lock()
-	used := n.used
-	n.used = nil
-	var index int
-	if len(used) == 0 && (len(n.free) < n.cfg.Ahead && n.next <= maxIndex(n.cfg.Range) || len(n.remade)+len(n.returned) > 0) {
-		index, err = n.nextIndex()
-	}
-	if index > 0 {
-		n.making = 1
-	} else {
-		n.making = len(used)
-	}
-	n.mu.Unlock()
-	defer n.tended()
-	switch {
-	case err != nil:
-		return false, err
-	case len(used) > 0:
-		return true, n.clean(used)
-	case index == 0:
-		return false, nil
-	}
-	slot, err := n.make(ctx, index)
-	if err != nil {
-		return false, err
-	}
-	n.mu.Lock()
-	n.free = append(n.free, slot)
-	n.mu.Unlock()
-	return true, nil
-}
-
-// tended tells those who wait for a slot that the keeper has finished a piece.
-func (n *Network) tended() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.making = 0
-	close(n.ready)
-	n.ready = make(chan struct{})
-}
-
-// clean takes from slots what their machines left: policies and connections.
-func (n *Network) clean(used []*heldSlot) error {
-	guests := make(guestFlows)
-	var errs []error
-	for _, held := range used {
-		errs = append(errs, n.retire(held))
-		guests[held.slot.Address.Addr()] = true
-	}
-	errs = append(errs, forgetFlows(n.links, guests))
-	err := errors.Join(errs...)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, held := range used {
-		if err != nil {
-			n.used = append(n.used, held)
-		} else {
-			n.free = append(n.free, n.slot(held.slot.Index))
-		}
-	}
-	return err
-}
-
-// retire ends a slot's policy for good.
-func (n *Network) retire(held *heldSlot) error {
-	held.mu.Lock()
-	defer held.mu.Unlock()
-	held.gone = true
-	if err := n.firewall.setDenied(held.slot.Address.Addr(), held.denied, nil); err != nil {
-		return err
-	}
-	held.denied = nil
-	return nil
 }
 
 // setPolicy puts another policy in force for a held slot.
