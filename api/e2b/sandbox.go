@@ -44,7 +44,7 @@ func (d *Door) kill(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err != nil {
 		return err
 	}
-	if err := d.engine.Kill(r.Context(), m.ID, "killed"); err != nil {
+	if err := d.engine.Kill(r.Context(), m.ID, machine.ReasonKilled); err != nil {
 		return err
 	}
 	return noContent(w)

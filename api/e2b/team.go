@@ -128,7 +128,7 @@ func (d *Door) adminKill(w http.ResponseWriter, r *http.Request, _ caller) error
 	}
 	killed, failed := 0, 0
 	for _, m := range d.engine.List(team.ID) {
-		if err := d.engine.Kill(r.Context(), m.ID, "killed"); err != nil {
+		if err := d.engine.Kill(r.Context(), m.ID, machine.ReasonKilled); err != nil {
 			d.logger.Warn("admin: cannot kill sandbox", "machine", m.ID, "error", err)
 			failed++
 			continue

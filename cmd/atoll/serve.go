@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/atoll-cloud/atoll/account"
@@ -35,6 +36,7 @@ type server struct {
 	accounts *account.Accounts
 	metrics  *observe.Metrics
 	engine   *machine.Engine
+	door     *e2b.Door
 	edge     *edge.Edge
 	http     *http.Server
 
@@ -136,7 +138,8 @@ func (s *server) handler() http.Handler {
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		return s.accounts.IsAdmin(token) || s.accounts.IsAdmin(r.Header.Get("X-Admin-Token"))
 	}))
-	mux.Handle("/", e2b.New(e2b.Config{Engine: s.engine, Accounts: s.accounts, Domain: s.domain(), Logger: s.log}))
+	s.door = e2b.New(e2b.Config{Engine: s.engine, Accounts: s.accounts, Domain: s.domain(), Logger: s.log})
+	mux.Handle("/", s.door)
 	s.edge = edge.New(edge.Config{Engine: s.engine, Domain: s.domain(), Fallback: mux, Logger: s.log})
 	return s.edge
 }
@@ -168,6 +171,11 @@ func (s *server) domain() string {
 
 // run serves until ctx ends.
 func (s *server) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	work.Go(func() { s.door.Run(ctx) })
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()
 	select {
