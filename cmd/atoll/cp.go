@@ -26,7 +26,7 @@ func newCp(a *app) *cobra.Command {
 sandbox and written ID:PATH; a relative PATH begins at the user's home. The other
 is local; "-" is standard input or output. As with cp -r, something copied to a
 folder that is there goes into it under its own name; SRC/. means what is in SRC.
-Modes, times and symbolic links are kept; owners are not.`,
+Modes are kept, and in folders times and symbolic links; owners are not.`,
 		Example: `  atoll cp main.py i4f:                      into the home folder
   atoll cp ./src i4f:/srv/app                 a folder
   atoll cp i4f:results/. out                  what is in results, to out
