@@ -112,7 +112,10 @@ func linkDNS(n *Network, place *Slot) error {
 			return fmt.Errorf("setting up link %s: %w", name, err)
 		}
 	}
-	return nil
+	if err := awaitCarrier(n.links, n.cfg.dnsHostEnd()); err != nil {
+		return err
+	}
+	return awaitCarrier(inner, name)
 }
 
 // serve answers until close; work counts its goroutines.

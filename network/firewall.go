@@ -133,7 +133,8 @@ func (f *firewall) replace(slots []slotRule, closed []span, guarded []string) er
 				return err
 			}
 		}
-		f.addChains(c)
+		f.addHostChains(c)
+		f.addPassage(c)
 		var sources, denied []nftables.SetElement
 		for _, s := range slots {
 			sources = append(sources, sourceElement(s))
@@ -180,11 +181,11 @@ func (f *firewall) setHost(closed []span, guarded []string) error {
 	})
 }
 
-// addChains writes the rules. See the comment of each chain for what it promises.
-func (f *firewall) addChains(c *nftables.Conn) {
+// addHostChains writes the rules between guests and the host itself. The
+// comment of each chain says what it promises.
+func (f *firewall) addHostChains(c *nftables.Conn) {
 	guests, dns := f.cfg.hostEnds(), f.cfg.dnsHostEnd()
 	resolver := f.dnsAddr.AsSlice()
-	const established, related, invalid, fresh = expr.CtStateBitESTABLISHED, expr.CtStateBitRELATED, expr.CtStateBitINVALID, expr.CtStateBitNEW
 
 	// entry: a guest speaks IPv4 with its own address or not at all. Questions
 	// and answers of DNS are not tracked, so they take no room in the tables.
@@ -214,6 +215,12 @@ func (f *firewall) addChains(c *nftables.Conn) {
 			tcpFlags(rstFlag, 0, expr.CmpOpEq), tcpFlags(synFlag|ackFlag, synFlag, expr.CmpOpNeq), reset),
 		rule(toLinks(guests), transport(unix.IPPROTO_TCP), stateIs(invalid), tcpFlags(rstFlag, 0, expr.CmpOpEq), drop),
 	)
+}
+
+// addPassage writes the rules for what passes through the host.
+func (f *firewall) addPassage(c *nftables.Conn) {
+	guests, dns := f.cfg.hostEnds(), f.cfg.dnsHostEnd()
+	resolver := f.dnsAddr.AsSlice()
 	// ask: DNS and nothing else, so often and not oftener.
 	f.chain(c, "ask", "", nil, nil,
 		rule(transport(unix.IPPROTO_UDP), perSource(f.asking, unix.NFT_DYNSET_OP_UPDATE,
@@ -242,7 +249,7 @@ func (f *firewall) addChains(c *nftables.Conn) {
 		rule(stateIs(related), accept),
 		rule(in(f.denied, loadDestination(1), loadSource(wordRegister)), drop),
 		rule(stateIs(established), accept),
-		rule(drop),
+		rule(jump("refuse")),
 	)
 	// forward: guests' traffic; and where forwarding is on only because of us,
 	// the host does not become a router for its neighbours.
@@ -265,6 +272,11 @@ func (f *firewall) addChains(c *nftables.Conn) {
 }
 
 const (
+	established = expr.CtStateBitESTABLISHED
+	related     = expr.CtStateBitRELATED
+	invalid     = expr.CtStateBitINVALID
+	fresh       = expr.CtStateBitNEW
+
 	synFlag, rstFlag, ackFlag = 0x02, 0x04, 0x10
 	dstNatStatus              = 1 << 5 // IPS_DST_NAT
 )

@@ -71,7 +71,7 @@ func (n *Network) refresh() error {
 	}
 	n.host = now
 	n.mtu.Store(int64(now.mtu))
-	forwards, err := startForwarding(now.uplinks, n.forwards)
+	forwards, err := startForwarding(now, n.forwards)
 	n.forwards = forwards
 	err = errors.Join(err, n.saveState(), n.firewall.setHost(now.closedTo(n.cfg), forwards))
 	if err != nil {

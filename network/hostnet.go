@@ -18,6 +18,7 @@ type hostNet struct {
 	onLink  []netip.Prefix // networks the host is attached to
 	routes  []netip.Prefix // every destination it has a route to, but the default
 	mtu     int            // the smallest of the uplinks'
+	shared  bool           // another instance is on this host
 }
 
 // readHostNet looks at the host, passing over this instance's own links.
@@ -35,6 +36,7 @@ func readHostNet(h *netlink.Handle, cfg Config) (hostNet, error) {
 	for _, link := range links {
 		byIndex[link.Attrs().Index] = link.Attrs()
 	}
+	found.shared = hasOtherInstance(links, cfg)
 	leadsOut := make(map[string]bool)
 	for _, name := range cfg.Uplinks {
 		leadsOut[name] = true
@@ -67,6 +69,17 @@ func readHostNet(h *netlink.Handle, cfg Config) (hostNet, error) {
 	}
 	slices.Sort(found.uplinks)
 	return found, nil
+}
+
+// hasOtherInstance finds another instance by its link to its DNS service.
+func hasOtherInstance(links []netlink.Link, cfg Config) bool {
+	for _, link := range links {
+		name, mac := link.Attrs().Name, link.Attrs().HardwareAddr
+		if strings.HasSuffix(name, "-dns") && name != cfg.dnsHostEnd() && len(mac) == 6 && mac[0] == gatewayByte && mac[1] == ownByte {
+			return true
+		}
+	}
+	return false
 }
 
 // routePrefix is a route's destination, and whether it is a network the host
@@ -117,18 +130,21 @@ func chooseRange(h hostNet) (netip.Prefix, error) {
 
 // startForwarding lets packets pass from the uplinks to the guests. It turns
 // forwarding on for those interfaces alone, and returns which of them forward
-// only because of us; already names those turned on earlier.
-func startForwarding(uplinks, already []string) ([]string, error) {
+// only because of instances on this host; already names those this one knew of.
+func startForwarding(host hostNet, already []string) ([]string, error) {
 	if readSysctl("ipv4/ip_forward") == "1" {
 		return nil, nil // the host is a router by its owner's will
 	}
 	ours := slices.Clone(already)
-	for _, name := range uplinks {
-		if readSysctl("ipv4/conf/"+name+"/forwarding") == "1" {
+	for _, name := range host.uplinks {
+		on := readSysctl("ipv4/conf/"+name+"/forwarding") == "1"
+		if on && !host.shared {
 			continue
 		}
-		if err := writeSysctl("ipv4/conf/" + name + "/forwarding=1"); err != nil {
-			return ours, err
+		if !on {
+			if err := writeSysctl("ipv4/conf/" + name + "/forwarding=1"); err != nil {
+				return ours, err
+			}
 		}
 		if !slices.Contains(ours, name) {
 			ours = append(ours, name)
@@ -138,6 +154,7 @@ func startForwarding(uplinks, already []string) ([]string, error) {
 }
 
 // stopForwarding undoes startForwarding, unless the host became a router since.
+// Of several instances the last one does so.
 func stopForwarding(ours []string) error {
 	if readSysctl("ipv4/ip_forward") == "1" {
 		return nil

@@ -387,3 +387,30 @@ func TestCheck(t *testing.T) {
 		t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
 	}
 }
+
+// Two instances on one host do not disturb each other, and the last to go
+// leaves the host as it was.
+func TestTwoInstances(t *testing.T) {
+	newWorld(t)
+	before := kernelObjects(t)
+	one, two := testConfig(t), testConfig(t)
+	two.Prefix, two.RunDir = "nu", t.TempDir()
+	first, err := Open(context.Background(), one, nil)
+	must(t, err)
+	second, err := Open(context.Background(), two, nil)
+	must(t, err)
+	a, b := newGuest(t, first, Policy{}), newGuest(t, second, Policy{})
+	b.echo()
+	if _, _, err := a.call(b.slot.Address.Addr().String() + ":" + echoPort); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("a machine of another instance: got %v, want a refused connection", err)
+	}
+	must(t, first.Purge())
+	conn, _, err := b.call(publicA + ":" + echoPort)
+	must(t, err)
+	must(t, say(conn, "still here"))
+	conn.Close()
+	must(t, second.Purge())
+	if after := kernelObjects(t); !strings.HasPrefix(after, before[:strings.Index(before, "mounts")]) || readSysctl("ipv4/conf/wan0/forwarding") != "0" {
+		t.Errorf("left behind:\n%s\nbefore:\n%s", after, before)
+	}
+}

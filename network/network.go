@@ -185,7 +185,7 @@ func (n *Network) settleHost(held bool) error {
 		}
 	}
 	n.mtu.Store(int64(n.host.mtu))
-	n.forwards, err = startForwarding(n.host.uplinks, before.Forwarding)
+	n.forwards, err = startForwarding(n.host, before.Forwarding)
 	return errors.Join(err, n.saveState())
 }
 

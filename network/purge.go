@@ -25,13 +25,28 @@ func Purge(cfg Config) error {
 		purgeLinks(cfg),
 		removeNamespace(cfg.tapsPath()),
 		removeNamespace(cfg.dnsPath()),
-		stopForwarding(before.Forwarding),
+		restoreForwarding(cfg, before.Forwarding),
 		removeTable(cfg),
 	}
 	if err := os.Remove(cfg.statePath()); err != nil && !os.IsNotExist(err) {
 		errs = append(errs, fmt.Errorf("removing the network's state: %w", err))
 	}
 	return errors.Join(errs...)
+}
+
+// restoreForwarding leaves the host's interfaces as they were found, once no
+// other instance needs them.
+func restoreForwarding(cfg Config, ours []string) error {
+	h, err := handleHere()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	host, err := readHostNet(h, cfg)
+	if err != nil || host.shared {
+		return err
+	}
+	return stopForwarding(ours)
 }
 
 // doomed is the interface group that links are put in to be deleted together:

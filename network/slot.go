@@ -51,10 +51,10 @@ func slotAt(cfg Config, index int) *Slot {
 	return &Slot{
 		Index:             index,
 		Name:              fmt.Sprintf("%s%d", cfg.hostEnds(), index),
-		MAC:               macOf(0x02, guest),
+		MAC:               macOf(guestByte, guest),
 		Address:           netip.PrefixFrom(guest, 30),
 		Gateway:           gateway,
-		GatewayMAC:        macOf(0x06, gateway),
+		GatewayMAC:        macOf(gatewayByte, gateway),
 		DNS:               numberAddr(addrNumber(cfg.Range.Addr()) + 2),
 		MTU:               linkMTU,
 		GSOMaxSize:        65536,
@@ -65,10 +65,13 @@ func slotAt(cfg Config, index int) *Slot {
 // maxIndex is the highest slot that the range has room for.
 func maxIndex(r netip.Prefix) int { return 1<<(32-r.Bits()-2) - 1 }
 
+// The first two bytes of hardware addresses: locally administered, and ours.
+const guestByte, gatewayByte, ownByte = 0x02, 0x06, 0xa7
+
 // macOf makes a locally administered address that is unique on this host.
 func macOf(first byte, a netip.Addr) net.HardwareAddr {
 	b := a.As4()
-	return net.HardwareAddr{first, 0xa7, b[0], b[1], b[2], b[3]}
+	return net.HardwareAddr{first, ownByte, b[0], b[1], b[2], b[3]}
 }
 
 func (s *Slot) guestEnd() string {
