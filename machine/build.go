@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/atoll-cloud/atoll/disk"
@@ -55,7 +55,7 @@ func (e *Engine) loadTemplates(ctx context.Context) error {
 }
 
 func (e *Engine) loadTemplate(ctx context.Context, b builtin) (*template, error) {
-	build := b.buildID(e.config.Platform)
+	build := b.buildID(e.config.Platform + e.runtime.ImageKey())
 	tree := templateTrees + b.name + "-" + build
 	record := Template{}
 	_, err := e.built.Get(ctx, b.name, &record)
@@ -85,7 +85,7 @@ func (e *Engine) loadTemplate(ctx context.Context, b builtin) (*template, error)
 
 // buildID changes with everything that a snapshot depends on.
 func (b builtin) buildID(platform string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %s %d %d", b.key(), platform, cpuModel(), b.cpus, b.memoryMB))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %d", b.key(), platform, b.cpus, b.memoryMB))
 	return hex.EncodeToString(sum[:])[:16]
 }
 
@@ -107,7 +107,7 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 	}
 	g := &guest{id: id}
 	defer e.discard(g)
-	if err := installGuest(filepath.Join(staged.Path, rootfsFolder), e.config.GuestBinary); err != nil {
+	if err := e.installGuest(staging); err != nil {
 		return err
 	}
 	if g.slot, err = e.network.Acquire(ctx, network.Policy{}); err != nil {
@@ -177,42 +177,21 @@ func (e *Engine) removeOldBuilds(ctx context.Context, b builtin, current string)
 	return errors.Join(errs...)
 }
 
-// installGuest puts the guest daemon into a root file system that no guest
-// has run on yet.
-func installGuest(rootfs string, binary []byte) error {
-	root, err := os.OpenRoot(rootfs)
+// installGuest puts the guest daemon into the root file system of a tree.
+func (e *Engine) installGuest(tree string) error {
+	root, err := e.disks.Root(tree)
 	if err != nil {
 		return fmt.Errorf("open the root file system: %w", err)
 	}
 	defer root.Close()
-	name := strings.TrimPrefix(guestBinary, "/")
-	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+	name := rootfsFolder + guestBinary
+	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return fmt.Errorf("install the guest daemon: %w", err)
 	}
-	if err := root.WriteFile(name, binary, 0o755); err != nil {
+	if err := root.WriteFile(name, e.config.GuestBinary, 0o755); err != nil {
 		return fmt.Errorf("install the guest daemon: %w", err)
 	}
 	return nil
-}
-
-// cpuModel names the processor and its features: a memory image restores only
-// on the like.
-func cpuModel() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown"
-	}
-	var model []string
-	for line := range strings.SplitSeq(string(b), "\n") {
-		name, value, _ := strings.Cut(line, ":")
-		switch strings.TrimSpace(name) {
-		case "model name", "flags", "Features":
-			model = append(model, strings.TrimSpace(value))
-		case "":
-			return strings.Join(model, " ")
-		}
-	}
-	return strings.Join(model, " ")
 }
 
 func (e *Engine) hasTree(name string) bool {

@@ -29,6 +29,8 @@ type Runtime interface {
 	List(ctx context.Context) []gvisor.Info
 	Exited(id string) <-chan struct{}
 	Usage(id string) (gvisor.Usage, error)
+	// ImageKey changes with all that a memory image depends on.
+	ImageKey() string
 	// Purge ends all guests and removes all state; Close leaves both.
 	Purge(ctx context.Context) error
 	Close() error
@@ -227,6 +229,9 @@ func (e *Engine) finish(ctx context.Context, m *instance, reason string) error {
 
 // exitReason says why a guest's process ended by itself.
 func (e *Engine) exitReason(id string) string {
+	if usage, err := e.runtime.Usage(id); err == nil && usage.OOMKilled {
+		return ReasonMemory
+	}
 	return ReasonExited
 }
 

@@ -45,12 +45,13 @@ func (e *Engine) makeGuest(ctx context.Context, t *template, id string) (g *gues
 	if err != nil {
 		return nil, fmt.Errorf("copy the template's disk: %w", err)
 	}
-	g = &guest{id: id, template: t}
+	made := &guest{id: id, template: t} // returning nil clears g before the clean-up below
+	g = made
 	defer func() {
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 			defer cancel()
-			err = errors.Join(err, e.takeApart(ctx, g))
+			err = errors.Join(err, e.takeApart(ctx, made))
 		}
 	}()
 	if g.slot, err = e.network.Acquire(ctx, network.Policy{}); err != nil {
@@ -112,8 +113,12 @@ func (e *Engine) startGuest(ctx context.Context, g *guest, t Template, tree, ima
 }
 
 const (
-	guestPIDs = 4096 // processes of the user, counted inside the guest
-	hostPIDs  = 8192 // tasks of the sandbox on the host, which stand for them
+	// guestPIDs limits the processes of users, counted inside the guest, where
+	// one too many is an error that programs understand.
+	guestPIDs = 1024
+	// hostPIDs limits the tasks of the sandbox on the host, some five for each
+	// process of the guest: the guest's own limit is met first.
+	hostPIDs = 8192
 )
 
 // takeApart frees all that a guest occupies. It goes on after an error, so

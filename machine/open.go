@@ -31,10 +31,11 @@ func Open(ctx context.Context, config Config, records *store.Store, observer Obs
 		meters:    meters{observer: observer},
 		instances: map[string]*instance{}, held: map[string]int{},
 	}
+	opened := e // returning nil clears e before the clean-up below
 	e.life, e.kill = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, e.Close(false))
+			err = errors.Join(err, opened.Close(false))
 		}
 	}()
 	if err := e.openRecords(ctx, records); err != nil {
