@@ -38,6 +38,14 @@ type watch struct {
 	file      *os.File
 	dirs      map[int]string // watch descriptor → path below root, "" for root
 	pending   []watchEvent
+	// leaving is a directory that was moved, to nobody knows where yet.
+	leaving departure
+}
+
+// departure is a directory that is moved; its arrival has the same cookie.
+type departure struct {
+	path   string
+	cookie uint32
 }
 
 // newWatch begins to watch a directory.
@@ -126,7 +134,12 @@ func (w *watch) next() ([]watchEvent, error) {
 				return nil, errors.New("the kernel reported half an event")
 			}
 			name := strings.TrimRight(string(rest[unix.SizeofInotifyEvent:size]), "\x00")
-			if err := w.translate(int(int32(binary.NativeEndian.Uint32(rest))), binary.NativeEndian.Uint32(rest[4:]), name); err != nil {
+			if err := w.translate(kernelEvent{
+				descriptor: int(int32(binary.NativeEndian.Uint32(rest))),
+				mask:       binary.NativeEndian.Uint32(rest[4:]),
+				cookie:     binary.NativeEndian.Uint32(rest[8:]),
+				name:       name,
+			}); err != nil {
 				return nil, err
 			}
 			rest = rest[size:]
@@ -139,42 +152,74 @@ func (w *watch) next() ([]watchEvent, error) {
 	}
 }
 
+// kernelEvent is one event as inotify reports it.
+type kernelEvent struct {
+	descriptor   int
+	mask, cookie uint32
+	name         string
+}
+
 // translate turns a kernel event into ours and follows directories that come
 // and go.
-func (w *watch) translate(descriptor int, mask uint32, name string) error {
-	if mask&unix.IN_Q_OVERFLOW != 0 {
+func (w *watch) translate(e kernelEvent) error {
+	if e.mask&unix.IN_Q_OVERFLOW != 0 {
 		return errEventsLost
 	}
-	dir, known := w.dirs[descriptor]
+	arrived := w.settle(e)
+	dir, known := w.dirs[e.descriptor]
 	if !known {
 		return nil
 	}
-	if mask&unix.IN_IGNORED != 0 {
-		delete(w.dirs, descriptor)
+	if e.mask&unix.IN_IGNORED != 0 {
+		delete(w.dirs, e.descriptor)
 		return nil
 	}
-	if name == "" {
-		w.translateSelf(dir, mask)
+	if e.name == "" {
+		w.translateSelf(dir, e.mask)
 		return nil
 	}
-	path := filepath.Join(dir, name)
+	path := filepath.Join(dir, e.name)
 	for _, k := range kinds {
-		if mask&k.mask != 0 {
+		if e.mask&k.mask != 0 {
 			w.pending = append(w.pending, watchEvent{path, k.kind})
 		}
 	}
-	if !w.recursive || mask&unix.IN_ISDIR == 0 {
+	if !w.recursive || e.mask&unix.IN_ISDIR == 0 {
 		return nil
 	}
-	if mask&unix.IN_MOVED_FROM != 0 {
-		w.forget(path)
+	if e.mask&unix.IN_MOVED_FROM != 0 {
+		w.leaving = departure{path, e.cookie}
 	}
-	if mask&(unix.IN_CREATE|unix.IN_MOVED_TO) != 0 {
-		if err := w.add(path, true); err != nil && !isGone(err) {
+	if e.mask&(unix.IN_CREATE|unix.IN_MOVED_TO) != 0 {
+		if err := w.add(path, !arrived); err != nil && !isGone(err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// settle decides about the directory that is leaving: it arrives with this
+// event and keeps its watches, or it is gone from what we watch.
+func (w *watch) settle(e kernelEvent) (arrived bool) {
+	if w.leaving.path == "" {
+		return false
+	}
+	from := w.leaving
+	w.leaving = departure{}
+	dir, known := w.dirs[e.descriptor]
+	if e.mask&unix.IN_MOVED_TO == 0 || e.cookie != from.cookie || !known {
+		w.forget(from.path)
+		return false
+	}
+	to := filepath.Join(dir, e.name)
+	for descriptor, at := range w.dirs {
+		if at == from.path {
+			w.dirs[descriptor] = to
+		} else if rest, below := strings.CutPrefix(at, from.path+"/"); below {
+			w.dirs[descriptor] = to + "/" + rest
+		}
+	}
+	return true
 }
 
 // translateSelf reports the end of the watched directory itself; its parent's
