@@ -145,28 +145,23 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	s.clear()
 	s.stop()
 
-	var left []string
-	until(t, "nothing to be left", func() bool {
-		left = takeInventory(t).minus(before)
-		if len(left) > 0 && t.Failed() {
-			return true
-		}
-		return len(left) == 0 || !stillEnding(left)
-	})
-	for _, what := range left {
+	for _, what := range leftBehind(t, before) {
 		t.Errorf("left behind: %s", what)
 	}
 }
 
-// stillEnding reports whether processes are among what is left: they may be on
-// their way out, all else stays.
-func stillEnding(left []string) bool {
-	for _, what := range left {
-		if len(what) > 8 && what[:8] == "process " {
-			return true
+// leftBehind is what the host has more than before, once it has had the time
+// to finish with processes that are on their way out.
+func leftBehind(t *testing.T, before inventory) []string {
+	t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); ; <-tick.C {
+		left := takeInventory(t).minus(before)
+		if len(left) == 0 || time.Now().After(end) {
+			return left
 		}
 	}
-	return false
 }
 
 // createAndEnd is one life; whatever a dying server does to it is expected.
