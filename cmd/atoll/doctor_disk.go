@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atoll-cloud/atoll/disk"
+	"github.com/atoll-cloud/atoll/image"
 )
 
 const (
@@ -36,53 +39,34 @@ func onBtrfs(path string) bool {
 	return unix.Statfs(existing(path), &s) == nil && uint32(s.Type) == unix.BTRFS_SUPER_MAGIC
 }
 
-// btrfs: disks are its subvolumes. Without it they are plain copies.
-func (h *host) btrfs(data string) check {
-	const name = "btrfs"
+// disks: on btrfs they are subvolumes; elsewhere they need a pool file, and
+// without that they are plain copies.
+func (h *host) disks(data string) []check {
+	const name = "disks"
 	if onBtrfs(data) {
-		return okay(name, "%s is on btrfs", data)
+		return []check{okay(name, "%s is on btrfs", data)}
 	}
-	const without = "; without it every disk is a plain copy, slow and large"
-	if !h.hasFilesystem("btrfs") {
-		return warn(name, "the kernel has no btrfs"+without, "install a kernel with btrfs (on Debian and Ubuntu: linux-image-amd64, linux-generic)")
+	var found []check
+	for _, p := range disk.Check() {
+		found = append(found, warn(name, p.What+"; without it every disk is a plain copy, slow and large", h.mend(p.Mend)))
 	}
-	if p, err := h.look("mkfs.btrfs"); err == nil {
-		return okay(name, "the kernel and %s", p)
+	if found == nil {
+		return []check{okay(name, "a btrfs pool can be made")}
 	}
-	return warn(name, "mkfs.btrfs was not found"+without, h.install("btrfs-progs", map[string]string{"suse": "btrfsprogs"}))
+	return found
 }
 
-// hasFilesystem reports whether the kernel knows a file system, or has a
-// module for it that it will load by itself.
-func (h *host) hasFilesystem(fs string) bool {
-	for l := range strings.Lines(text(h.proc, "filesystems")) {
-		if f := strings.Fields(l); len(f) > 0 && f[len(f)-1] == fs {
-			return true
-		}
+// base: what builds the first template.
+func (h *host) base() []check {
+	const name = "base template"
+	var found []check
+	for _, p := range image.Check() {
+		found = append(found, fail(name, p.What+"; it is built from Debian's archive", h.mend(p.Mend)))
 	}
-	for _, list := range []string{"modules.dep", "modules.builtin"} {
-		if strings.Contains(text("/lib/modules", h.release, list), "/"+fs+".ko") {
-			return true
-		}
+	if found == nil {
+		return []check{okay(name, "can be built from Debian's archive")}
 	}
-	return false
-}
-
-// loop devices carry the pool file where the data directory is not on btrfs.
-func (h *host) loop(data string) check {
-	const name = "loop devices"
-	if onBtrfs(data) {
-		return okay(name, "not needed: %s is on btrfs", data)
-	}
-	f, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if err == nil {
-		f.Close()
-		return okay(name, "/dev/loop-control opens")
-	}
-	if h.euid != 0 {
-		return warn(name, "not known before this runs as root", "sudo atoll doctor")
-	}
-	return fail(name, fmt.Sprintf("cannot use /dev/loop-control: %v", err), "modprobe loop; in a container, start it with --privileged")
+	return found
 }
 
 func (h *host) space(data string) check {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -18,7 +17,6 @@ type host struct {
 	euid           int
 	release        string // of the kernel
 	maxFiles       uint64 // most open files that a process may ask for
-	look           func(program string) (string, error)
 }
 
 func thisHost() *host {
@@ -31,7 +29,7 @@ func thisHost() *host {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		files.Max = 0
 	}
-	return &host{proc: "/proc", sys: "/sys", etc: "/etc", euid: os.Geteuid(), release: release, maxFiles: files.Max, look: exec.LookPath}
+	return &host{proc: "/proc", sys: "/sys", etc: "/etc", euid: os.Geteuid(), release: release, maxFiles: files.Max}
 }
 
 // text is a file's content without the white space around it; empty where
@@ -44,27 +42,30 @@ func text(elem ...string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// install is the command that installs a package on this distribution. names
-// differ by distribution: debian first, others fall back to it.
-func (h *host) install(debian string, others map[string]string) string {
+// mend makes a command for this distribution of "install the package NAME";
+// other advice stays as it is.
+func (h *host) mend(advice string) string {
+	debian, ok := strings.CutPrefix(advice, "install the package ")
+	if !ok {
+		return advice
+	}
 	release := map[string]string{}
 	for l := range strings.Lines(text(h.etc, "os-release")) {
 		k, v, _ := strings.Cut(strings.TrimSpace(l), "=")
 		release[k] = strings.Trim(v, `"'`)
 	}
 	for _, id := range strings.Fields(release["ID"] + " " + release["ID_LIKE"]) {
-		name := first(others[id], debian)
 		switch id {
 		case "debian", "ubuntu":
 			return "apt-get install -y " + debian
 		case "fedora", "rhel", "centos":
-			return "dnf install -y " + name
+			return "dnf install -y " + debian
 		case "arch":
-			return "pacman -S --noconfirm " + name
+			return "pacman -S --noconfirm " + debian
 		case "alpine":
-			return "apk add " + name
+			return "apk add " + debian
 		case "suse", "opensuse":
-			return "zypper install -y " + name
+			return "zypper install -y " + strings.Replace(debian, "btrfs-progs", "btrfsprogs", 1)
 		}
 	}
 	return "install " + debian + " with this system's package manager"
@@ -88,8 +89,7 @@ func (h *host) capabilities() check {
 	}
 	var missing []string
 	for bit, what := range map[int]string{
-		unix.CAP_SYS_ADMIN: "SYS_ADMIN", unix.CAP_NET_ADMIN: "NET_ADMIN",
-		unix.CAP_SYS_PTRACE: "SYS_PTRACE", unix.CAP_MKNOD: "MKNOD",
+		unix.CAP_SYS_ADMIN: "SYS_ADMIN", unix.CAP_SYS_PTRACE: "SYS_PTRACE", unix.CAP_MKNOD: "MKNOD",
 	} {
 		if have&(1<<bit) == 0 {
 			missing = append(missing, what)
@@ -197,24 +197,6 @@ func without(a, b []string) []string {
 		}
 	}
 	return rest
-}
-
-// forwarding: guests reach the internet through the host.
-func (h *host) forwarding() check {
-	const name = "forwarding"
-	if text(h.proc, "sys", "net", "ipv4", "ip_forward") == "1" {
-		return okay(name, "net.ipv4.ip_forward is 1")
-	}
-	return warn(name, "net.ipv4.ip_forward is 0; sandboxes would have no internet", "sysctl -w net.ipv4.ip_forward=1")
-}
-
-// base: what builds the first template.
-func (h *host) base(data string) check {
-	const name = "mmdebstrap"
-	if p, err := h.look("mmdebstrap"); err == nil {
-		return okay(name, "%s", p)
-	}
-	return fail(name, "not found; it builds the base template from Debian's archive", h.install("mmdebstrap", nil))
 }
 
 // limits are those that many sandboxes run into.
