@@ -91,6 +91,14 @@ func (s *server) openAccounts(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("make the first team: %w", err)
 	}
+	for _, team := range s.accounts.Teams() {
+		if !team.Default || team.MaxConcurrent == s.config.Sandboxes {
+			continue
+		}
+		if _, err := s.accounts.SetMaxConcurrent(ctx, team.ID, s.config.Sandboxes); err != nil {
+			return fmt.Errorf("limit the first team: %w", err)
+		}
+	}
 	return writeCredentials(s.config.Data, s.secrets)
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atoll-cloud/atoll/account"
 	"github.com/atoll-cloud/atoll/client"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/network"
@@ -30,6 +31,7 @@ type upConfig struct {
 	Demo   bool   // show the main job once the server is ready
 
 	MaxTimeout time.Duration
+	Sandboxes  int // that the first team may have at once
 	Pool       int
 	PoolMax    int
 	Cold       bool
@@ -76,6 +78,7 @@ the same data directory takes them over. So does a server that was killed.`,
 	f.StringVar(&cfg.Domain, "domain", "", "domain under which sandboxes are reached")
 	f.BoolVar(&cfg.Demo, "demo", false, "show the main job once the server is ready")
 	f.DurationVar(&cfg.MaxTimeout, "max-timeout", machine.DefaultMaxTimeout, "longest time to live of a sandbox; 0 allows those without end")
+	f.IntVar(&cfg.Sandboxes, "max-sandboxes", account.DefaultMaxConcurrent, "sandboxes that the first team may have at once")
 	f.IntVar(&cfg.Pool, "pool", pool, "warm sandboxes kept ready for each built-in template")
 	f.IntVar(&cfg.PoolMax, "pool-max", ceiling, "most warm sandboxes that demand can raise a template to; 0 is no pool")
 	f.Int64Var(&cfg.DiskPool, "disk-pool", 0, "size in GiB of the disk pool, made at the first start (default: 80% of the free space)")
