@@ -106,16 +106,6 @@ static void join(char **argv) {
 	}
 }
 
-// die_first makes the kernel prefer guests to the host's own services when the
-// whole host runs out of memory.
-static void die_first(void) {
-	long fd = call(SYS_openat, AT_FDCWD, (long)"/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
-	if (fd >= 0) {
-		call(SYS_write, fd, (long)"500", 3, 0);
-		call(SYS_close, fd, 0, 0, 0);
-	}
-}
-
 // What a gofer needs while it sets itself up: chown, dac_override,
 // dac_read_search, fowner, fsetid, sys_chroot, sys_admin. A sentry needs
 // setgid, setuid and sys_ptrace too. Both then give up more themselves, but
@@ -141,7 +131,6 @@ __attribute__((used)) void start(long *stack) {
 	if (argc < 3)
 		quit(113);
 	join(argv);
-	die_first();
 	if (equal(argv[0], "runsc-gofer")) {
 		drop_capabilities(GOFER_CAPABILITIES);
 		for (; *envp; envp++) {
