@@ -45,6 +45,24 @@ func busy() (time.Duration, error) {
 	return total - time.Duration(own.Utime.Nano()+own.Stime.Nano()), nil
 }
 
+// quiet warns of a host that does other work, which spoils all figures.
+func (b *bench) quiet() error {
+	const watch = 2 * time.Second
+	before, err := busy()
+	if err != nil {
+		return err
+	}
+	<-time.After(watch)
+	after, err := busy()
+	if err != nil {
+		return err
+	}
+	if share := float64(after-before) / float64(watch); share > 0.1 {
+		b.say("warning: the host is busy with other work (%.0f%% of one processor); the figures will be worse than they are", 100*share)
+	}
+	return nil
+}
+
 // cpuOf is the processor time that a process has spent.
 func cpuOf(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -63,34 +81,22 @@ func cpuOf(pid int) (time.Duration, error) {
 	return total, nil
 }
 
-// processes are those that run.
-func processes() (map[string]bool, error) {
+// memoryOf adds up the proportional share of memory of a server and of all
+// that runs from its data directory: workers, kernels and file servers of sandboxes.
+func memoryOf(server int, data string) (int64, error) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]bool{}
-	for _, d := range dirs {
-		out[d] = true
-	}
-	return out, nil
-}
-
-// memoryOfOthers adds up the proportional share of memory of all processes that
-// are not among the old ones.
-func memoryOfOthers(old map[string]bool) (int64, error) {
-	all, err := processes()
 	if err != nil {
 		return 0, err
 	}
 	var total int64
-	for dir := range all {
-		if old[dir] {
-			continue
+	for _, dir := range dirs {
+		exe, err := os.Readlink(dir + "/exe")
+		if err != nil || !strings.HasPrefix(exe, data+"/") && dir != fmt.Sprintf("/proc/%d", server) {
+			continue // of others, ended, or a thread of the kernel
 		}
 		b, err := os.ReadFile(dir + "/smaps_rollup")
 		if err != nil {
-			continue // ended, or a thread of the kernel
+			continue // just ended
 		}
 		total += kilobytes(b, "Pss:")
 	}

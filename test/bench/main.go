@@ -119,6 +119,9 @@ func (b *bench) run() (err error) {
 	if b.data, err = harness.DataDir(); err != nil {
 		return err
 	}
+	if err := b.quiet(); err != nil {
+		return err
+	}
 	var rootfs string
 	err = b.with(func(s *harness.Server) error {
 		if err := b.second(s); err != nil {

@@ -205,10 +205,6 @@ func (b *bench) density(s *harness.Server) error {
 	if err := s.Stop(); err != nil { // so that all of it is counted, the server too
 		return err
 	}
-	empty, err := processes()
-	if err != nil {
-		return err
-	}
 	free := available()
 	if err := s.Start(); err != nil {
 		return err
@@ -218,7 +214,7 @@ func (b *bench) density(s *harness.Server) error {
 			return err
 		}
 	}
-	pss, err := memoryOfOthers(empty)
+	pss, err := memoryOf(s.PID(), b.data)
 	if err != nil {
 		return err
 	}
