@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -135,6 +136,7 @@ func (p *Process) Copy(stdout, stderr io.Writer) (Exit, error) {
 	for p.stream.Receive() {
 		e := p.stream.Event()
 		if end := e.GetEnd(); end != nil {
+			p.finish()
 			return exitOf(end), nil
 		}
 		d := e.GetData()
@@ -156,6 +158,18 @@ func (p *Process) Copy(stdout, stderr io.Writer) (Exit, error) {
 	}
 	return Exit{}, p.g.rpcError("read output", err)
 }
+
+// finish reads the stream to its end, which is near once the program has ended:
+// one that is cut off looks like a failure to the server, and its connection
+// cannot be used again.
+func (p *Process) finish() {
+	giveUp := time.AfterFunc(finishWithin, p.cancel)
+	defer giveUp.Stop()
+	for p.stream.Receive() {
+	}
+}
+
+const finishWithin = time.Second
 
 // exitOf translates the guest's words to what a shell shows.
 func exitOf(end *process.ProcessEvent_EndEvent) Exit {
@@ -263,7 +277,11 @@ func (g *Guest) Output(ctx context.Context, c Command, limit int) ([]byte, error
 		return nil, err
 	}
 	if exit.Code != 0 {
-		return out.b, fmt.Errorf("%s: exit code %d: %s", c.Path, exit.Code, strings.TrimSpace(string(errOut.b)+" "+exit.Error))
+		why := strings.TrimSpace(string(errOut.b))
+		if why == "" {
+			why = exit.Error
+		}
+		return out.b, fmt.Errorf("%s: exit code %d: %s", c.Path, exit.Code, why)
 	}
 	return out.b, nil
 }

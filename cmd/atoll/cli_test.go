@@ -169,7 +169,7 @@ func TestKeysAndTemplates(t *testing.T) {
 		t.Errorf("templates: %+v", got)
 	}
 	c.env["E2B_API_KEY"] = "e2b_other"
-	if got := c.run("keys", "list"); got.code != 1 || !strings.Contains(got.err, "hint: check the API key") {
+	if got := c.run("keys", "list"); got.code != 1 || !strings.Contains(got.err, "Invalid API key") {
 		t.Errorf("list with a wrong key: %+v", got)
 	}
 }
@@ -180,7 +180,7 @@ func TestLogs(t *testing.T) {
 	d.Log("i1", client.LogEntry{Timestamp: time.Unix(1700000000, 0), Level: "warn", Message: "evil \x1b[31m\nline", Fields: map[string]string{"k": "v"}})
 	c := at(t, d)
 	got := c.run("logs", "i")
-	if got.code != 0 || strings.ContainsRune(got.out, 0x1b) || !strings.Contains(got.out, "WARN  evil ·[31m line  k=v\n") {
+	if got.code != 0 || strings.ContainsRune(got.out, 0x1b) || !strings.Contains(got.out, "WARN  evil ·[31m  k=v\n") || !strings.Contains(got.out, "WARN  line  k=v\n") {
 		t.Errorf("%+v", got)
 	}
 	if got := c.run("logs", "--json", "i1"); strings.Count(got.out, "\n") != 1 || !json.Valid([]byte(got.out)) {

@@ -135,9 +135,10 @@ func (c *copier) keepMode(ctx context.Context, target string, want fs.FileMode) 
 	if fs.FileMode(e.GetMode()).Perm() == want {
 		return nil
 	}
-	_, err = c.g.Output(ctx, client.Command{Path: "chmod", Args: []string{fmt.Sprintf("%04o", want), "--", e.GetPath()}}, 4<<10)
+	// As root, because uploads, too, reach every folder.
+	_, err = c.g.As("root").Output(ctx, client.Command{Path: "chmod", Args: []string{fmt.Sprintf("%04o", want), "--", e.GetPath()}}, 4<<10)
 	if err != nil {
-		return fmt.Errorf("keep mode: %w", err)
+		return fmt.Errorf("keep mode of %s: %w", target, err)
 	}
 	return nil
 }

@@ -48,6 +48,15 @@ func (c *createFlags) request(env []string, getenv func(string) string) (client.
 	return n, nil
 }
 
+// createError adds what most often mends a refusal.
+func createError(err error) error {
+	f := &failure{err: fmt.Errorf("create sandbox: %w", err), code: codeFailed}
+	if client.IsNotFound(err) {
+		return f.hinted("\"atoll templates\" lists what sandboxes can be made from")
+	}
+	return f
+}
+
 func newCreate(a *app) *cobra.Command {
 	var c createFlags
 	var env []string
@@ -72,7 +81,7 @@ func newCreate(a *app) *cobra.Command {
 			}
 			s, err := cl.Create(cmd.Context(), n)
 			if err != nil {
-				return fmt.Errorf("create sandbox: %w", err)
+				return createError(err)
 			}
 			if asJSON {
 				return a.printJSON(s)

@@ -60,8 +60,10 @@ func newExec(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec [flags] ID -- CMD [ARG…]",
 		Short: "Run a program in a sandbox that is there",
-		Long: `Run a program in a sandbox that is there. Standard input, output and error,
-signals and the exit code are passed through. The program is not given to a shell.`,
+		Long: `Run a program in a sandbox that is there. Standard input, output and error and
+the exit code are passed through. The program is not given to a shell. Ctrl-C and
+SIGTERM ask it to end (as SIGTERM), the third time they kill it; with --tty all
+keys are the program's.`,
 		Example: `  atoll exec i4f -- ls -l
   atoll exec -u root i4f -- apt-get install -y jq
   echo hello | atoll exec i4f -- tr a-z A-Z

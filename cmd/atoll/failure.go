@@ -107,9 +107,10 @@ func message(err error) string {
 
 // hintFor says what usually mends an error.
 func hintFor(err error) string {
+	if connect.IsWireError(err) {
+		return "" // a guest's words; they are about its files, programs and users
+	}
 	switch client.Status(err) {
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return "check the API key: \"atoll env\" prints the one of a data directory"
 	case http.StatusNotFound:
 		return "\"atoll ls\" shows the sandboxes that are running"
 	case http.StatusTooManyRequests:

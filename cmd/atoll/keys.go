@@ -65,7 +65,7 @@ func newKeysList(a *app) *cobra.Command {
 			}
 			a.table([]column{
 				{title: "ID"}, {title: "NAME", min: 8}, {title: "KEY", min: 12},
-				{title: "CREATED", min: 8}, {title: "USED", min: 8},
+				{title: "CREATED", drop: 1}, {title: "USED", drop: 2},
 			}, rows)
 			return nil
 		},

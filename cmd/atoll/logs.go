@@ -63,6 +63,7 @@ func newLogs(a *app) *cobra.Command {
 	return cmd
 }
 
+// logLine prints an entry; what a program wrote may be several lines.
 func (a *app) logLine(e client.LogEntry) error {
 	level := strings.ToUpper(e.Level)
 	colour := dim
@@ -76,8 +77,13 @@ func (a *app) logLine(e client.LogEntry) error {
 	if len(e.Fields) > 0 {
 		fields = "  " + a.paint(a.out, dim, printable(labels(e.Fields)))
 	}
-	_, err := fmt.Fprintf(a.out, "%s %s %s%s\n",
-		a.paint(a.out, dim, e.Timestamp.Local().Format("2006-01-02 15:04:05.000")),
-		a.paint(a.out, colour, fmt.Sprintf("%-5s", cut(printable(level), 5))), printable(e.Message), fields)
-	return err
+	for line := range strings.SplitSeq(strings.TrimRight(e.Message, "\n"), "\n") {
+		_, err := fmt.Fprintf(a.out, "%s %s %s%s\n",
+			a.paint(a.out, dim, e.Timestamp.Local().Format("2006-01-02 15:04:05.000")),
+			a.paint(a.out, colour, fmt.Sprintf("%-5s", cut(printable(level), 5))), printable(line), fields)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

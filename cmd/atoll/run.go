@@ -25,8 +25,10 @@ func newRun(a *app) *cobra.Command {
 		Use:   "run [flags] -- CMD [ARG…]",
 		Short: "Run a program in a fresh sandbox",
 		Long: `Make a sandbox, run a program in it and remove it. Standard input, output and
-error, signals and the exit code are passed through. The program is not given to
-a shell. Without a program, and in a terminal, a shell is opened.
+error and the exit code are passed through. The program is not given to a shell.
+Ctrl-C and SIGTERM ask it to end (as SIGTERM), the third time they kill it; with
+--tty all keys are the program's. Without a program, and in a terminal, a shell
+is opened.
 
 Without --timeout the sandbox lives as long as the program.`,
 		Example: `  atoll run -- python3 -c 'print(6*7)'
@@ -118,7 +120,7 @@ func (r *runner) make(ctx context.Context, c *client.Client, n client.NewSandbox
 	err = r.timing.measure("create sandbox", func() error {
 		s, err = c.Create(context.WithoutCancel(ctx), n)
 		if err != nil {
-			return fmt.Errorf("create sandbox: %w", err)
+			return createError(err)
 		}
 		return nil
 	})

@@ -22,7 +22,7 @@ const (
 	reattachFor = 20 * time.Second
 	// reattachGone is how long, where the server is there but says that the
 	// sandbox is not: it has a moment to find its sandboxes again.
-	reattachGone = 3 * time.Second
+	reattachGone = time.Second
 )
 
 // session is one program in a guest, joined to this process's streams.
@@ -146,9 +146,12 @@ func (s *session) reattach(ctx context.Context, cause error) error {
 			s.note("the connection broke and is back; output from in between is lost")
 			return nil
 		}
-		gone := client.Status(err) == http.StatusBadGateway && time.Since(began) > reattachGone
-		if gone || client.IsNotFound(err) {
-			return fmt.Errorf("the connection broke, and the program or its sandbox ended meanwhile: %w", cause)
+		if client.Status(err) == http.StatusBadGateway && time.Since(began) > reattachGone {
+			return (&failure{err: fmt.Errorf("sandbox %s ended, and the program with it", s.g.ID()), code: codeOurs}).
+				hinted("its time-out passed (--timeout sets it), or it was killed")
+		}
+		if client.IsNotFound(err) {
+			return errors.New("the program ended while the connection was broken; its exit code is lost")
 		}
 		select {
 		case <-ctx.Done():

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
@@ -116,11 +114,12 @@ func (a *app) up(ctx context.Context, cfg upConfig) error {
 	defer signal.Stop(signals)
 
 	start := time.Now()
-	log := slog.New(slog.NewJSONHandler(a.err, &slog.HandlerOptions{Level: cfg.LogLevel}))
-	if cfg.Demo {
-		log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: max(cfg.LogLevel, slog.LevelWarn)}))
-	}
 	bar := newBar(a)
+	defer bar.done()
+	log := slog.New(slog.NewJSONHandler(bar, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	if cfg.Demo {
+		log = slog.New(slog.NewTextHandler(bar, &slog.HandlerOptions{Level: max(cfg.LogLevel, slog.LevelWarn)}))
+	}
 	s, err := startServer(ctx, cfg, log, bar.show)
 	bar.done()
 	if err != nil {
@@ -129,7 +128,7 @@ func (a *app) up(ctx context.Context, cfg upConfig) error {
 	serving, stop := context.WithCancelCause(ctx)
 	served := make(chan error, 1)
 	go func() { served <- s.run(serving) }()
-	fmt.Fprintf(a.out, "atoll is ready at %s after %s\n", s.secrets.APIURL, span(time.Since(start)))
+	fmt.Fprintf(a.out, "atoll is ready at %s after %s\n", s.secrets.APIURL, time.Since(start).Round(10*time.Millisecond))
 	if cfg.Demo {
 		go a.showDemo(serving, s.secrets)
 	}
@@ -164,45 +163,6 @@ func (a *app) showDemo(ctx context.Context, secrets credentials) {
 		return
 	}
 	fmt.Fprintln(a.out, "Atoll stays up. Ctrl-C ends it and its sandboxes.")
-}
-
-// bar shows the progress of long work: one line that changes on a terminal,
-// a line per step elsewhere.
-type bar struct {
-	out      io.Writer
-	terminal bool
-	last     string
-	shown    bool
-}
-
-func newBar(a *app) *bar {
-	_, terminal := isTerminal(a.err)
-	return &bar{out: a.err, terminal: terminal}
-}
-
-func (b *bar) show(p machine.Progress) {
-	line := fmt.Sprintf("%s: %s", p.Work, p.Step)
-	if b.terminal {
-		const cells = 24
-		full := min(cells, int(p.Done*cells))
-		left := ""
-		if p.Left > 0 {
-			left = ", about " + span(p.Left) + " left"
-		}
-		fmt.Fprintf(b.out, "\r\033[K%s%s %3.0f%% %s%s", strings.Repeat("█", full), strings.Repeat("░", cells-full), 100*p.Done, line, left)
-		b.shown = true
-		return
-	}
-	if line != b.last {
-		b.last = line
-		fmt.Fprintf(b.out, "%3.0f%% %s\n", 100*p.Done, line)
-	}
-}
-
-func (b *bar) done() {
-	if b.shown {
-		fmt.Fprint(b.out, "\r\033[K")
-	}
 }
 
 func prefixes(flag string, in []string) ([]netip.Prefix, error) {
