@@ -24,7 +24,7 @@ type bar struct {
 	mu    sync.Mutex
 	at    machine.Progress
 	heard time.Time // when at was
-	line  string // printed last, where there is no terminal
+	line  string    // printed last, where there is no terminal
 	shown bool
 }
 
