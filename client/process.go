@@ -225,18 +225,19 @@ func (p *Process) Resize(ctx context.Context, s Size) error {
 	return p.g.rpcError("resize terminal", err)
 }
 
-// Signal sends a signal. A guest that knows only SIGTERM and SIGKILL, as
-// E2B's, gets SIGTERM instead of another one.
+// Signal sends a signal to the program and those it started. The guest's
+// service knows only SIGTERM and SIGKILL; a shell in the guest sends others,
+// and where there is none they become SIGTERM.
 func (p *Process) Signal(ctx context.Context, sig syscall.Signal) error {
-	send := func(s syscall.Signal) error {
-		_, err := p.g.proc.SendSignal(ctx, connect.NewRequest(&process.SendSignalRequest{
-			Process: selector(p.PID), Signal: process.Signal(s)}))
-		return err
+	if sig != syscall.SIGTERM && sig != syscall.SIGKILL {
+		kill := fmt.Sprintf("kill -%d -%d", int(sig), p.PID)
+		if _, err := p.g.Output(ctx, Command{Path: "/bin/sh", Args: []string{"-c", kill}}, 0); err == nil {
+			return nil
+		}
+		sig = syscall.SIGTERM
 	}
-	err := send(sig)
-	if c := connect.CodeOf(err); err != nil && (c == connect.CodeUnimplemented || c == connect.CodeInvalidArgument) {
-		err = send(syscall.SIGTERM)
-	}
+	_, err := p.g.proc.SendSignal(ctx, connect.NewRequest(&process.SendSignalRequest{
+		Process: selector(p.PID), Signal: process.Signal(sig)}))
 	return p.g.rpcError("send signal", err)
 }
 

@@ -22,7 +22,7 @@ func (p *programFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&p.env, "env", "e", nil, "set KEY=VALUE for the program, or KEY to pass on yours (repeatable)")
 	f.StringVarP(&p.user, "user", "u", "", "user in the sandbox (default: the sandbox's default user)")
-	f.StringVarP(&p.dir, "workdir", "w", "", "folder to start in (default: the user's home)")
+	f.StringVarP(&p.dir, "workdir", "w", "", "folder to start in (default: the template's, else the user's home)")
 	f.BoolVarP(&p.tty, "tty", "t", false, "give the program a terminal")
 	f.SetInterspersed(false) // flags after the first word are the program's
 }
@@ -62,8 +62,7 @@ func newExec(a *app) *cobra.Command {
 		Short: "Run a program in a sandbox that is there",
 		Long: `Run a program in a sandbox that is there. Standard input, output and error and
 the exit code are passed through. The program is not given to a shell. Ctrl-C and
-SIGTERM ask it to end (as SIGTERM), the third time they kill it; with --tty all
-keys are the program's.`,
+other signals are the program's, too; the third one kills it.`,
 		Example: `  atoll exec i4f -- ls -l
   atoll exec -u root i4f -- apt-get install -y jq
   echo hello | atoll exec i4f -- tr a-z A-Z

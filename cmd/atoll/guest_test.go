@@ -81,7 +81,7 @@ func TestSignalsGoToTheProgram(t *testing.T) {
 	done := make(chan answer, 1)
 	go func() {
 		var errw bytes.Buffer
-		code := run([]string{"run", "-u", "root", "--", "sh", "-c", "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done"},
+		code := run([]string{"run", "-u", "root", "--", "sh", "-c", "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.05; done"},
 			strings.NewReader(""), w, &errw, func(k string) string { return c.env[k] })
 		w.Close()
 		done <- answer{code, errw.String()}

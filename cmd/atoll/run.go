@@ -26,9 +26,8 @@ func newRun(a *app) *cobra.Command {
 		Short: "Run a program in a fresh sandbox",
 		Long: `Make a sandbox, run a program in it and remove it. Standard input, output and
 error and the exit code are passed through. The program is not given to a shell.
-Ctrl-C and SIGTERM ask it to end (as SIGTERM), the third time they kill it; with
---tty all keys are the program's. Without a program, and in a terminal, a shell
-is opened.
+Ctrl-C and other signals are the program's, too; the third one kills it. Without
+a program, and in a terminal, a shell is opened.
 
 Without --timeout the sandbox lives as long as the program.`,
 		Example: `  atoll run -- python3 -c 'print(6*7)'

@@ -126,10 +126,17 @@ func (s *session) output(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		if err := s.reattach(ctx, err); err != nil {
+			if s.tty {
+				fmt.Fprint(s.a.out, cutOff)
+			}
 			return 0, err
 		}
 	}
 }
+
+// cutOff undoes what a program that had no chance to do so itself most likely
+// left: a hidden cursor, bracketed paste, colours and an unfinished line.
+const cutOff = "\x1b[?25h\x1b[?2004l\x1b[0m\r\n"
 
 // reattach gets the running program back after the connection to it broke.
 func (s *session) reattach(ctx context.Context, cause error) error {
