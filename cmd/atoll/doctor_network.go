@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,11 +44,22 @@ func (a *app) port(ctx context.Context, listen string) check {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if cred, err := readCredentials(a.dataDir()); err == nil {
-		if c, err := client.New(client.Config{APIURL: cred.APIURL}); err == nil && c.Health(ctx) == nil {
+		c, err := client.New(client.Config{APIURL: cred.APIURL})
+		if err == nil {
+			err = c.Health(ctx)
+		}
+		switch {
+		case err == nil:
 			return okay(name, "Atoll is running at %s", cred.APIURL)
+		case ctx.Err() != nil && strings.HasSuffix(cred.APIURL, "//"+listen):
+			return warn(name, "the Atoll at "+cred.APIURL+" does not answer yet", "wait until it has started, or look at its log")
 		}
 	}
+	return fail(name, listen+" is taken by another program", takenMend(listen))
+}
+
+// takenMend helps where an address is taken.
+func takenMend(listen string) string {
 	_, port, _ := net.SplitHostPort(listen)
-	return fail(name, listen+" is taken by another program",
-		fmt.Sprintf("ss -ltnp 'sport = :%s' shows which; or choose another with --listen", port))
+	return fmt.Sprintf("ss -ltnp 'sport = :%s' shows which; or choose another with --listen", port)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -60,6 +61,12 @@ the same data directory takes them over. So does a server that was killed.`,
 			}
 			if err := cfg.LogLevel.UnmarshalText([]byte(level)); err != nil {
 				return usage("--log-level %q: use debug, info, warn or error", level)
+			}
+			if _, _, err := net.SplitHostPort(cfg.Listen); err != nil {
+				return usage("--listen %q: use an address and a port such as 127.0.0.1:3000", cfg.Listen)
+			}
+			if cfg.Pool < 0 || cfg.PoolMax < 0 || cfg.DiskPool < 0 || cfg.MaxTimeout < 0 {
+				return usage("--pool, --pool-max, --disk-pool and --max-timeout must not be negative")
 			}
 			if cfg.Network.Open, err = prefixes("--network-open", open); err != nil {
 				return err
@@ -122,6 +129,9 @@ func (a *app) up(ctx context.Context, cfg upConfig) error {
 	}
 	s, err := startServer(ctx, cfg, log, bar.show)
 	bar.done()
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return (&failure{err: fmt.Errorf("%s is taken by another program", cfg.Listen), code: codeFailed}).hinted(takenMend(cfg.Listen))
+	}
 	if err != nil {
 		return err
 	}
