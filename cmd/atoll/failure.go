@@ -125,6 +125,9 @@ func hintFor(err error) string {
 	return ""
 }
 
-// oneLine keeps a message, which may hold words of a guest, on one line and
-// free of terminal control.
-func oneLine(s string) string { return strings.Join(strings.Fields(printable(s)), " ") }
+// oneLine keeps a message, which may hold words of a guest or several errors, on
+// one line and free of terminal control.
+func oneLine(s string) string {
+	s = strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
+	return strings.Join(strings.Fields(printable(s)), " ")
+}

@@ -199,7 +199,11 @@ func (s *server) run(ctx context.Context) error {
 func (s *server) close(end bool) error {
 	var errs []error
 	if s.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		grace := 2 * time.Second
+		if end {
+			grace /= 10 // what still runs ends with its sandbox anyway
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
 		defer cancel()
 		if err := s.http.Shutdown(ctx); err != nil {
 			errs = append(errs, s.http.Close()) // streams have no end of their own

@@ -125,7 +125,7 @@ func (s *session) output(ctx context.Context) (int, error) {
 		case ctx.Err() != nil || client.IsNotFound(err):
 			return 0, err
 		}
-		if err := s.reattach(ctx, err); err != nil {
+		if err := s.reattach(ctx); err != nil {
 			if s.tty {
 				fmt.Fprint(s.a.out, cutOff)
 			}
@@ -139,10 +139,10 @@ func (s *session) output(ctx context.Context) (int, error) {
 const cutOff = "\x1b[?25h\x1b[?2004l\x1b[0m\r\n"
 
 // reattach gets the running program back after the connection to it broke.
-func (s *session) reattach(ctx context.Context, cause error) error {
+func (s *session) reattach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reattachFor)
 	defer cancel()
-	began := time.Now()
+	began, told := time.Now(), false
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		// The stream must outlive this search, so it gets a context of its own.
 		p, err := s.g.Attach(context.WithoutCancel(ctx), s.process().PID)
@@ -160,9 +160,13 @@ func (s *session) reattach(ctx context.Context, cause error) error {
 		if client.IsNotFound(err) {
 			return errors.New("the program ended while the connection was broken; its exit code is lost")
 		}
+		if wait == time.Second && !told {
+			told = true
+			s.note(fmt.Sprintf("the connection broke; trying for %s to get it back", span(reattachFor)))
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the connection broke: %w", cause)
+			return fmt.Errorf("the connection broke and did not come back: %w", err)
 		case <-time.After(wait):
 		}
 	}
