@@ -23,16 +23,18 @@ type textFile struct {
 	text string
 }
 
-// profile takes the place of Debian's, which starts a program (id) in every
-// login shell; and a login shell is started for every command in a sandbox.
-const profile = `# Read by login shells.
+// profile takes the place of Debian's and of the .profile in each home, which
+// read five files and start a program (id) in every login shell; and a login
+// shell is started for every command in a sandbox.
+const profile = `# Read by login shells, which read ~/.profile next if there is one.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-if [ -n "$HOME" ] && [ -d "$HOME/.local/bin" ]; then
-  PATH="$HOME/.local/bin:$PATH"
-fi
+if [ -d ~/bin ]; then PATH="$HOME/bin:$PATH"; fi
+if [ -d ~/.local/bin ]; then PATH="$HOME/.local/bin:$PATH"; fi
 export PATH
-if [ -n "${PS1-}" ] && [ -n "${BASH-}" ] && [ "$BASH" != /bin/sh ] && [ -r /etc/bash.bashrc ]; then
-  . /etc/bash.bashrc
+if [ -n "${PS1-}" ] && [ -n "${BASH-}" ] && [ "$BASH" != /bin/sh ]; then
+  for file in /etc/bash.bashrc ~/.bashrc; do
+    if [ -r "$file" ]; then . "$file"; fi
+  done
 fi
 for file in /etc/profile.d/*.sh; do
   if [ -r "$file" ]; then . "$file"; fi
@@ -67,7 +69,8 @@ func finishDebian(dir, suite string) error {
 			return err
 		}
 	}
-	for _, name := range []string{"etc/apt/apt.conf.d/99mmdebstrap", "etc/localtime", "var/lib/dbus/machine-id",
+	for _, name := range []string{"etc/apt/apt.conf.d/99mmdebstrap", "etc/localtime",
+		"etc/skel/.profile", "root/.profile", "var/lib/dbus/machine-id",
 		"var/cache/ldconfig/aux-cache", "var/cache/debconf/config.dat-old", "var/cache/debconf/templates.dat-old"} {
 		if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -32,7 +32,7 @@ type Progress struct {
 }
 
 // recipeVersion changes whenever the steps of this package lead to other files.
-const recipeVersion = 2
+const recipeVersion = 4
 
 // Recipe is what determines the content of a built root file system.
 type Recipe struct {
