@@ -116,7 +116,7 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 	if err := e.startGuest(ctx, g, record, staged.Path, ""); err != nil {
 		return err
 	}
-	if err := warmUp(ctx, g.control.address); err != nil {
+	if err := warmUp(ctx, g.control.address, 3); err != nil {
 		return fmt.Errorf("try the guest out before its snapshot: %w", err)
 	}
 	g.control.close()

@@ -2,6 +2,8 @@ package machine
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"sync"
 	"time"
 )
@@ -230,7 +232,7 @@ func (e *Engine) fill(t *template) bool {
 	defer cancel()
 	g, err := e.makeGuest(ctx, t, newID())
 	if err == nil {
-		if err = e.runtime.Pause(ctx, g.id); err != nil {
+		if err = e.ripen(ctx, g); err != nil {
 			e.discard(g)
 		}
 	}
@@ -243,6 +245,18 @@ func (e *Engine) fill(t *template) bool {
 	e.pool.put(g)
 	e.watchWarm(g)
 	return true
+}
+
+// ripen readies a fresh guest for the pool: tried out once, its log emptied of
+// that, and paused.
+func (e *Engine) ripen(ctx context.Context, g *guest) error {
+	if err := warmUp(ctx, g.control.address, 1); err != nil {
+		return fmt.Errorf("try the guest out: %w", err)
+	}
+	if err := os.Truncate(e.logPath(g.id), 0); err != nil {
+		return fmt.Errorf("empty the guest's log: %w", err)
+	}
+	return e.runtime.Pause(ctx, g.id)
 }
 
 // watchWarm removes a warm guest whose process has ended.

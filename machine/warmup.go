@@ -18,9 +18,10 @@ import (
 	"github.com/atoll-cloud/atoll/wire/process/processconnect"
 )
 
-// warmUp uses a freshly booted guest as clients will, so that its snapshot
-// holds the daemon's code paths and the shell's files already loaded.
-func warmUp(ctx context.Context, address netip.Addr) error {
+// warmUp uses a guest as clients will. Before its snapshot this loads the
+// daemon's code paths and the shell's files; after a restore it brings back
+// the pages that the first command would wait for.
+func warmUp(ctx context.Context, address netip.Addr, rounds int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -29,7 +30,7 @@ func warmUp(ctx context.Context, address netip.Addr) error {
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
 	processes := processconnect.NewProcessClient(client, "http://guest")
-	for range 3 {
+	for range rounds {
 		if err := runTrue(ctx, processes); err != nil {
 			return err
 		}
