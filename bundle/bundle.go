@@ -23,6 +23,10 @@ const (
 	Prewarm = "atoll-prewarm" // starts the sentry with less to do
 )
 
+// GuestDir is the folder, below the one that Extract returns, with the guest
+// daemon alone.
+const GuestDir = "guest"
+
 // Read returns a binary of the bundle.
 func Read(name string) ([]byte, error) {
 	b, err := files.ReadFile("files/" + name)
@@ -47,11 +51,12 @@ func Digest(names ...string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil))[:16], nil
 }
 
-// Extract writes the runtime's binaries below dir, in a folder named by their
-// digest, and returns that folder. Folders of older versions stay: guests that
-// outlived their server still run from them.
+// Extract writes the binaries below dir, in a folder named by their digest,
+// and returns that folder. The guest daemon lies alone in the folder GuestDir
+// of it, which machines get to see. Folders of older versions stay: guests
+// that outlived their server still run from them.
 func Extract(dir string) (string, error) {
-	digest, err := Digest(Sandbox, Prewarm)
+	digest, err := Digest(Sandbox, Prewarm, Guest)
 	if err != nil {
 		return "", err
 	}
@@ -61,15 +66,18 @@ func Extract(dir string) (string, error) {
 	}
 	staging, err := os.MkdirTemp(dir, "staging-")
 	if err != nil {
-		return "", fmt.Errorf("make room for the runtime's binaries: %w", err)
+		return "", fmt.Errorf("make room for the binaries: %w", err)
 	}
 	defer os.RemoveAll(staging)
-	for _, name := range []string{Sandbox, Prewarm} {
+	if err := os.Mkdir(filepath.Join(staging, GuestDir), 0o755); err != nil {
+		return "", fmt.Errorf("make room for the guest daemon: %w", err)
+	}
+	for name, to := range map[string]string{Sandbox: Sandbox, Prewarm: Prewarm, Guest: filepath.Join(GuestDir, Guest)} {
 		b, err := Read(name)
 		if err != nil {
 			return "", err
 		}
-		if err := os.WriteFile(filepath.Join(staging, name), b, 0o755); err != nil {
+		if err := os.WriteFile(filepath.Join(staging, to), b, 0o755); err != nil {
 			return "", fmt.Errorf("write %s: %w", name, err)
 		}
 	}
@@ -77,7 +85,7 @@ func Extract(dir string) (string, error) {
 		return "", err
 	}
 	if err := os.Rename(staging, target); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", fmt.Errorf("put the runtime's binaries in place: %w", err)
+		return "", fmt.Errorf("put the binaries in place: %w", err)
 	}
 	return target, nil
 }

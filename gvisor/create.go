@@ -94,6 +94,9 @@ func (r *Runtime) attempt(ctx context.Context, g *guest, spec *Spec, imageDir st
 			Rootfs: spec.Rootfs, Args: spec.Args, Env: spec.Env, Cwd: cwd, Hostname: spec.Hostname,
 			LogFile: spec.LogFile, Link: link, DebugDir: r.debugDir(),
 		}}
+	for _, m := range spec.Mounts {
+		req.Create.Mounts = append(req.Create.Mounts, protocol.Mount(m))
+	}
 	resp, err := w.call(ctx, req, files...)
 	if err == nil {
 		err = r.record(g, resp)

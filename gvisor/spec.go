@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -37,12 +38,21 @@ type Spec struct {
 	// die, so the limit meant for users is set inside the guest, in its own
 	// /sys/fs/cgroup/pids.
 	PIDs int64
+	// Mounts show directories of the host in the guest, to be read only. All
+	// guests that show one share its pages in memory, which copies of a root
+	// do not.
+	Mounts []Mount
 	// Link is the guest's network interface; without one it has loopback only.
 	Link *Link
 	// LogFile, on the host, gets what the first process writes to its
 	// standard output and error, appended. Nothing is kept if it is empty.
 	LogFile string
 }
+
+// Mount is a directory of the host, Source, that the guest sees read-only at
+// Target, a directory of its root. A restore needs the Targets of the
+// checkpointed guest; the Sources may be others.
+type Mount struct{ Source, Target string }
 
 // Link is a guest's network interface.
 type Link struct {
@@ -83,6 +93,8 @@ func (s *Spec) check() error {
 		return errors.New("the first process needs an absolute path")
 	case s.CPUs < 0 || s.MemoryBytes < 0 || s.PIDs < 0 || math.IsNaN(s.CPUs) || math.IsInf(s.CPUs, 0):
 		return errors.New("limits must not be negative")
+	case slices.ContainsFunc(s.Mounts, func(m Mount) bool { return !filepath.IsAbs(m.Source) || !filepath.IsAbs(m.Target) }):
+		return errors.New("mounts need absolute paths")
 	case s.Link != nil && s.Link.Tap == nil:
 		return errors.New("the link has no packet socket")
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"time"
 
@@ -107,7 +106,7 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 	}
 	g := &guest{id: id}
 	defer e.discard(g)
-	if err := e.installGuest(staging); err != nil {
+	if err := e.makeGuestFolder(staging); err != nil {
 		return err
 	}
 	if g.slot, err = e.network.Acquire(ctx, network.Policy{}); err != nil {
@@ -177,19 +176,16 @@ func (e *Engine) removeOldBuilds(ctx context.Context, b builtin, current string)
 	return errors.Join(errs...)
 }
 
-// installGuest puts the guest daemon into the root file system of a tree.
-func (e *Engine) installGuest(tree string) error {
+// makeGuestFolder makes the folder of the root file system at which the guest
+// daemon is shown.
+func (e *Engine) makeGuestFolder(tree string) error {
 	root, err := e.disks.Root(tree)
 	if err != nil {
 		return fmt.Errorf("open the root file system: %w", err)
 	}
 	defer root.Close()
-	name := rootfsFolder + guestBinary
-	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
-		return fmt.Errorf("install the guest daemon: %w", err)
-	}
-	if err := root.WriteFile(name, e.config.GuestBinary, 0o755); err != nil {
-		return fmt.Errorf("install the guest daemon: %w", err)
+	if err := root.MkdirAll(rootfsFolder+guestFolder, 0o755); err != nil {
+		return fmt.Errorf("make the guest daemon's folder: %w", err)
 	}
 	return nil
 }

@@ -40,9 +40,8 @@ type Config struct {
 	// Instance is a short name, unique on the host, that all kernel objects
 	// of this server carry.
 	Instance string
-	// BinDir holds the runtime's binaries, GuestBinary the guest daemon.
-	BinDir      string
-	GuestBinary []byte
+	// BinDir holds the runtime's binaries, GuestDir the guest daemon alone.
+	BinDir, GuestDir string
 	// Platform names what snapshots depend on besides their template: the
 	// versions of the runtime and of the guest daemon.
 	Platform string
@@ -81,7 +80,7 @@ type Progress struct {
 
 func (c *Config) check() error {
 	switch {
-	case c.DataDir == "" || c.RunDir == "" || c.BinDir == "":
+	case c.DataDir == "" || c.RunDir == "" || c.BinDir == "" || c.GuestDir == "":
 		return fmt.Errorf("%w: the engine needs its data, run and binary folders", ErrInvalid)
 	case c.Instance == "" || len(c.Instance) > 6:
 		return fmt.Errorf("%w: the instance name %q must have 1 to 6 characters", ErrInvalid, c.Instance)

@@ -23,8 +23,12 @@ const (
 	logFile      = "log"    // its log, beside it and under the same quota
 )
 
-// guestBinary is where the guest daemon lies inside a root file system.
-const guestBinary = "/usr/lib/atoll/guest"
+// The guest daemon is shown in every machine from one folder of the host: it
+// is no part of the machine's disk, and its pages are in memory once.
+const (
+	guestFolder = "/usr/lib/atoll"
+	guestBinary = guestFolder + "/atoll-guest"
+)
 
 const mib = 1 << 20
 
@@ -86,6 +90,7 @@ func (e *Engine) startGuest(ctx context.Context, g *guest, t Template, tree, ima
 		MemoryBytes: int64(t.MemoryMB) * mib,
 		PIDs:        hostPIDs,
 		LogFile:     filepath.Join(tree, logFile),
+		Mounts:      []gvisor.Mount{{Source: e.config.GuestDir, Target: guestFolder}},
 		Link: &gvisor.Link{
 			Tap:     tap,
 			Name:    "eth0",

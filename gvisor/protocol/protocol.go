@@ -58,7 +58,14 @@ type Create struct {
 	Hostname   string   `json:"hostname"`
 	LogFile    string   `json:"logFile"`
 	Link       *Link    `json:"link,omitempty"` // its packet socket is the request's one file
+	Mounts     []Mount  `json:"mounts,omitempty"`
 	DebugDir   string   `json:"debugDir,omitempty"`
+}
+
+// Mount shows a directory of the host in the guest, to be read only.
+type Mount struct {
+	Source string `json:"source"`
+	Target string `json:"target"`
 }
 
 // Link is the guest's network interface.

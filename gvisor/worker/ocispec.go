@@ -26,7 +26,7 @@ var guestCapabilities = []string{
 // path, host name, environment and namespaces.
 func ociSpec(c *protocol.Create) *specs.Spec {
 	nofile := uint64(1 << 20)
-	return &specs.Spec{
+	spec := &specs.Spec{
 		Version:  "1.2.0",
 		Hostname: c.Hostname,
 		Root:     &specs.Root{Path: c.Rootfs},
@@ -56,6 +56,12 @@ func ociSpec(c *protocol.Create) *specs.Spec {
 			},
 		},
 	}
+	for _, m := range c.Mounts {
+		spec.Mounts = append(spec.Mounts, specs.Mount{
+			Type: "bind", Source: m.Source, Destination: m.Target, Options: []string{"bind", "ro", "nosuid", "nodev"},
+		})
+	}
+	return spec
 }
 
 // writeSpec puts the description where gVisor reads it. It holds the guest's
