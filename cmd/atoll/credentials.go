@@ -11,7 +11,7 @@ import (
 
 const (
 	credentialsName = "credentials.json"
-	defaultDataHelp = "/var/lib/atoll for root, ~/.local/share/atoll for others"
+	defaultDataHelp = "/var/lib/atoll or ~/.local/share/atoll"
 )
 
 // credentials is the file that the server leaves in its data directory for

@@ -29,7 +29,7 @@ credentials.json that "atoll up" writes into its data directory.`,
 	f.StringVar(&a.apiURL, "api-url", "", "address of the server, such as http://127.0.0.1:3000")
 	f.StringVar(&a.apiKey, "api-key", "", "API key; other users can see flags, E2B_API_KEY they cannot")
 	f.StringVar(&a.sandboxURL, "sandbox-url", "", "address at which sandboxes are reached (default: the server's)")
-	f.StringVar(&a.data, "data", "", "data directory of the server (default $ATOLL_DATA, else "+defaultDataHelp+")")
+	f.StringVar(&a.data, "data", "", "data directory of the server (default $ATOLL_DATA, "+defaultDataHelp+")")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%v", err).hinted("see \"" + cmd.CommandPath() + " --help\"")
 	})

@@ -145,7 +145,7 @@ func (a *app) up(ctx context.Context, cfg upConfig) error {
 	err = <-served
 	stop(nil)
 	end := interrupted(signals)
-	if end {
+	if _, tty := isTerminal(a.err); end && tty {
 		a.note("ending the sandboxes; SIGTERM would have left them running")
 	}
 	return errors.Join(err, s.close(end))
