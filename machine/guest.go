@@ -34,7 +34,7 @@ const mib = 1 << 20
 
 // makeGuest makes a live guest of a template: a copy of its disk, a network
 // slot, its snapshot restored. The guest answers, and has no identity yet.
-func (e *Engine) makeGuest(ctx context.Context, t *template, id string) (g *guest, err error) {
+func (e *Engine) makeGuest(ctx context.Context, t *template, id string) (_ *guest, err error) {
 	select {
 	case e.making <- struct{}{}:
 		defer func() { <-e.making }()
@@ -49,13 +49,12 @@ func (e *Engine) makeGuest(ctx context.Context, t *template, id string) (g *gues
 	if err != nil {
 		return nil, fmt.Errorf("copy the template's disk: %w", err)
 	}
-	made := &guest{id: id, template: t} // returning nil clears g before the clean-up below
-	g = made
+	g := &guest{id: id, template: t}
 	defer func() {
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 			defer cancel()
-			err = errors.Join(err, e.takeApart(ctx, made))
+			err = errors.Join(err, e.takeApart(ctx, g))
 		}
 	}()
 	if g.slot, err = e.network.Acquire(ctx, network.Policy{}); err != nil {

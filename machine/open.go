@@ -21,21 +21,20 @@ import (
 // Open starts the engine: it takes over the machines that a previous server
 // left running, finishes or undoes what that one was doing, builds templates
 // that are missing and begins to fill the warm pool.
-func Open(ctx context.Context, config Config, records *store.Store, observer Observer) (e *Engine, err error) {
+func Open(ctx context.Context, config Config, records *store.Store, observer Observer) (_ *Engine, err error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	e = &Engine{
+	e := &Engine{
 		config: config, log: config.Logger, now: config.Now, started: config.Now(),
 		making: make(chan struct{}, makers()), pool: newPool(config.Pool, config.PoolMax),
 		meters:    meters{observer: observer},
 		instances: map[string]*instance{}, held: map[string]int{},
 	}
-	opened := e // returning nil clears e before the clean-up below
 	e.life, e.kill = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, opened.Close(false))
+			err = errors.Join(err, e.Close(false))
 		}
 	}()
 	if err := e.openRecords(ctx, records); err != nil {

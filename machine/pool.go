@@ -30,9 +30,11 @@ type shelf struct {
 const (
 	// demandSpan is how far back claims count towards a template's target.
 	demandSpan = 30 * time.Second
-	// poolQuiet is how long after a claim refilling waits, so that it does not
-	// take the processor from the client that just got its machine.
-	poolQuiet = 25 * time.Millisecond
+	// poolQuiet is how long after a claim refilling an empty shelf waits, so
+	// that it does not take the processor from the client that just got its
+	// machine; a full one can wait poolPatience times longer.
+	poolQuiet    = 25 * time.Millisecond
+	poolPatience = 8
 	poolTick  = 5 * time.Second
 )
 
@@ -131,8 +133,9 @@ func (p *pool) next(now time.Time) (more *template, less *guest, wait time.Durat
 			return nil, nil, poolQuiet
 		}
 		if n := len(s.demands); n > 0 {
-			if quiet := now.Sub(s.demands[n-1]); quiet < poolQuiet {
-				return nil, nil, poolQuiet - quiet
+			hold := poolQuiet + poolQuiet*time.Duration(poolPatience*len(s.warm)/target)
+			if quiet := now.Sub(s.demands[n-1]); quiet < hold {
+				return nil, nil, hold - quiet
 			}
 		}
 		s.filling++

@@ -43,7 +43,7 @@ func TestPoolFillsToItsTargetAndShrinksBack(t *testing.T) {
 	if more, _, wait := p.next(noon); more != nil || wait <= 0 {
 		t.Fatalf("refilling began right after a claim, and takes the processor from it")
 	}
-	now := noon.Add(poolQuiet)
+	now := noon.Add(poolQuiet * (1 + poolPatience))
 	for i := range 3 {
 		more, _, _ := p.next(now)
 		if more != template {

@@ -45,12 +45,11 @@ type server struct {
 
 // startServer opens everything and begins to serve. progress hears of long
 // work. On an error nothing stays open.
-func startServer(ctx context.Context, config upConfig, log *slog.Logger, progress func(machine.Progress)) (s *server, err error) {
-	opened := &server{config: config, log: log} // returning nil clears s before the clean-up below
-	s = opened
+func startServer(ctx context.Context, config upConfig, log *slog.Logger, progress func(machine.Progress)) (_ *server, err error) {
+	s := &server{config: config, log: log}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, opened.close(false))
+			err = errors.Join(err, s.close(false))
 		}
 	}()
 	if err := os.MkdirAll(config.Data, 0o700); err != nil {
