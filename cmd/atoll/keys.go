@@ -18,7 +18,12 @@ func newKeys(a *app) *cobra.Command {
 		Example: `  atoll keys list
   atoll keys create ci
   atoll keys delete 6f9619ff-8b86-d011-b42d-00c04fc964ff`,
-		Args: exactly(),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("unknown command %q for \"atoll keys\"", args[0]).hinted("\"atoll keys --help\" lists the commands")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newKeysList(a), newKeysCreate(a), newKeysDelete(a))
