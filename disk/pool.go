@@ -63,7 +63,9 @@ func openPool(ctx context.Context, cfg Config, mount string, log *slog.Logger) (
 	} else {
 		log.Info("disk: took over the mounted pool", "path", mount)
 	}
-	err = unix.Mount("", mount, "", unix.MS_PRIVATE, "")
+	// Shared, so that an unmount reaches the copies in the mount namespaces of
+	// other servers' sandboxes, which would keep the device.
+	err = unix.Mount("", mount, "", unix.MS_SHARED, "")
 	if err == nil {
 		err = os.Chmod(mount, 0o700)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -98,9 +99,9 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 	if err := e.sweepGuests(ctx, records, guests); err != nil {
 		return err
 	}
-	c.Network.Prefix, c.Network.RunDir = c.Instance, filepath.Join(c.RunDir, "n")
-	c.Network.Ahead, c.Network.Logger = c.Pool+8, c.Logger
-	e.network, err = network.Open(ctx, c.Network, inUse)
+	n := &e.config.Network
+	n.Prefix, n.RunDir, n.Ahead, n.Logger = c.Instance, filepath.Join(c.RunDir, "n"), c.Pool+8, c.Logger
+	e.network, err = network.Open(ctx, *n, inUse)
 	if err != nil {
 		return fmt.Errorf("open the network: %w", err)
 	}
@@ -260,6 +261,13 @@ func (e *Engine) Close(end bool) error {
 	return errors.Join(append(errs, e.closeParts(ctx, len(left) == 0))...)
 }
 
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // closeParts closes what openParts opened. With all, what the host holds for
 // machines goes too.
 func (e *Engine) closeParts(ctx context.Context, all bool) error {
@@ -280,6 +288,11 @@ func (e *Engine) closeParts(ctx context.Context, all bool) error {
 	}
 	if e.disks != nil {
 		errs = append(errs, e.disks.Close(all))
+	}
+	if all && e.network != nil {
+		for _, dir := range []string{e.config.Network.RunDir, e.config.RunDir} {
+			errs = append(errs, ignoreMissing(os.Remove(dir)))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -35,7 +35,7 @@ const (
 	// machine; a full one can wait poolPatience times longer.
 	poolQuiet    = 25 * time.Millisecond
 	poolPatience = 8
-	poolTick  = 5 * time.Second
+	poolTick     = 5 * time.Second
 )
 
 func newPool(floor, ceiling int) *pool {

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -26,14 +25,11 @@ func (g guestFlows) has(ip net.IP) bool {
 // forgetFlows removes the tracked connections of guests that are gone, so that
 // their peers do not speak on to the slot's next guest.
 func forgetFlows(h *netlink.Handle, guests guestFlows) error {
-	for try := 0; ; try++ {
-		_, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, guests)
-		if err == nil {
-			return nil
-		}
-		// A table that changed while it was read has been read in part.
-		if !errors.Is(err, netlink.ErrDumpInterrupted) || try == 4 {
-			return fmt.Errorf("forgetting the connections of ended machines: %w", err)
-		}
+	_, err := whole(func() (uint, error) {
+		return h.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, guests)
+	})
+	if err != nil {
+		return fmt.Errorf("forgetting the connections of ended machines: %w", err)
 	}
+	return nil
 }

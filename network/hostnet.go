@@ -24,11 +24,11 @@ type hostNet struct {
 // readHostNet looks at the host, passing over this instance's own links.
 func readHostNet(h *netlink.Handle, cfg Config) (hostNet, error) {
 	var found hostNet
-	links, err := h.LinkList()
+	links, err := whole(h.LinkList)
 	if err != nil {
 		return found, fmt.Errorf("listing links: %w", err)
 	}
-	routes, err := h.RouteList(nil, unix.AF_INET)
+	routes, err := whole(func() ([]netlink.Route, error) { return h.RouteList(nil, unix.AF_INET) })
 	if err != nil {
 		return found, fmt.Errorf("listing routes: %w", err)
 	}

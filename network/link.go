@@ -102,9 +102,20 @@ func deleteLink(host *netlink.Handle, name string) error {
 	return nil
 }
 
+// whole reads one of the kernel's tables until it did not change meanwhile:
+// what is read during a change is only a part of it.
+func whole[T any](read func() (T, error)) (T, error) {
+	for try := 0; ; try++ {
+		table, err := read()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) || try == 4 {
+			return table, err
+		}
+	}
+}
+
 // linkIndexes finds the numbers of the links that are named prefix and a number.
 func linkIndexes(h *netlink.Handle, prefix string) (map[int]netlink.Link, error) {
-	links, err := h.LinkList()
+	links, err := whole(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("listing links: %w", err)
 	}

@@ -52,7 +52,7 @@ func Middleware(next http.Handler, m *Metrics, log *slog.Logger) http.Handler {
 func logAccess(log *slog.Logger, r *http.Request, info *request, out *writer, status int, took time.Duration) {
 	level := slog.LevelInfo
 	switch {
-	case status == 0 || status == http.StatusInternalServerError:
+	case status == http.StatusInternalServerError:
 		level = slog.LevelWarn
 	case info.hidePath || info.route.Class == "health":
 		level = slog.LevelDebug

@@ -70,8 +70,9 @@ func (l *serverLog) Noticef(format string, v ...any) {
 	l.logger.Debug("store: " + fmt.Sprintf(format, v...))
 }
 
+// Warnf is mostly about what JetStream mends by itself after a killed server.
 func (l *serverLog) Warnf(format string, v ...any) {
-	l.logger.Warn("store: " + strings.TrimSpace(fmt.Sprintf(format, v...)))
+	l.logger.Info("store: " + strings.TrimSpace(fmt.Sprintf(format, v...)))
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
