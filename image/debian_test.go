@@ -39,11 +39,11 @@ func TestDebian(t *testing.T) {
 		}
 	}
 	for command, want := range map[string]string{
-		"id -u; id -un; pwd; cd; pwd":      "1000\nuser\n/\n/home/user\n",
-		"sudo -n id -u 2>/dev/null":        "0\n", // which wants to know the host's name
-		"python3 -c 'print(6*7)'":          "42\n",
-		"echo $PATH":                       "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
-		"mkdir -p ~/.local/bin":            "",
+		"id -u; id -un; pwd; cd; pwd": "1000\nuser\n/\n/home/user\n",
+		"sudo -n id -u 2>/dev/null":   "0\n", // which wants to know the host's name
+		"python3 -c 'print(6*7)'":     "42\n",
+		"echo $PATH; mkdir -p ~/.local/bin; bash -l -c 'echo $PATH'": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n" +
+			"/home/user/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
 		"date +%Z":                         "UTC\n",
 		"cat /etc/machine-id":              "",
 		"ls /var/lib/apt/lists | grep deb": "",
