@@ -19,6 +19,7 @@ const module = "github.com/atoll-cloud/atoll"
 // rooms on lower floors.
 var floors = map[string]int{
 	"cmd/atoll":       7,
+	"api/admin":       6,
 	"api/e2b":         6,
 	"edge":            6,
 	"client":          5, // speaks to the doors from outside

@@ -2,7 +2,12 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"sync"
+	"time"
+
+	"github.com/atoll-cloud/atoll/store"
 )
 
 // watches hands events to those who listen in this process.
@@ -59,4 +64,23 @@ func (e *Engine) Events(ctx context.Context, f func(Event)) error {
 			return e.life.Err()
 		}
 	}
+}
+
+// EventQuery selects recorded events; zero values select all.
+type EventQuery struct {
+	Since   time.Time
+	Machine string // its id
+	Limit   int
+}
+
+// PastEvents calls f for the recorded events of the last week that q selects,
+// oldest first. An error of f ends the reading and is returned.
+func (e *Engine) PastEvents(ctx context.Context, q EventQuery, f func(Event) error) error {
+	return e.events.Read(ctx, store.LogQuery{Filter: q.Machine, Since: q.Since, Limit: q.Limit}, func(entry store.Entry) error {
+		var event Event
+		if err := json.Unmarshal(entry.Data, &event); err != nil {
+			return fmt.Errorf("read event %d: %w", entry.Seq, err)
+		}
+		return f(event)
+	})
 }

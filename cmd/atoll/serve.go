@@ -13,11 +13,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/admin"
 	"github.com/atoll-cloud/atoll/api/e2b"
 	"github.com/atoll-cloud/atoll/bundle"
 	"github.com/atoll-cloud/atoll/edge"
@@ -138,9 +138,8 @@ func (s *server) openEngine(ctx context.Context, progress func(machine.Progress)
 // the operator's paths, then the APIs.
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /admin/metrics", s.metrics.Handler(func(r *http.Request) bool {
-		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		return s.accounts.IsAdmin(token) || s.accounts.IsAdmin(r.Header.Get("X-Admin-Token"))
+	mux.Handle("/admin/", admin.New(admin.Config{
+		Engine: s.engine, Metrics: s.metrics, IsAdmin: s.accounts.IsAdmin, Logger: s.log,
 	}))
 	s.door = e2b.New(e2b.Config{Engine: s.engine, Accounts: s.accounts, Domain: s.domain(), Logger: s.log})
 	mux.Handle("/", s.door)
