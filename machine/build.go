@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/atoll-cloud/atoll/disk"
@@ -49,6 +50,7 @@ func (e *Engine) loadTemplates(ctx context.Context) error {
 		e.templates = append(e.templates, t)
 		e.mu.Unlock()
 		e.pool.open(t)
+		e.background.Go(func() { e.keepDisks(t) })
 	}
 	return nil
 }
@@ -79,12 +81,15 @@ func (e *Engine) loadTemplate(ctx context.Context, b builtin) (*template, error)
 	if err := e.removeOldBuilds(ctx, b, tree); err != nil {
 		e.log.Warn("old builds of a template are still there", "template", b.name, "error", err)
 	}
-	return &template{record: record, tree: tree, memory: filepath.Join(e.disks.Path(tree), memoryFolder)}, nil
+	return &template{
+		record: record, tree: tree, memory: filepath.Join(e.disks.Path(tree), memoryFolder),
+		disks: make(chan string, disksAhead),
+	}, nil
 }
 
 // buildID changes with everything that a snapshot depends on.
 func (b builtin) buildID(platform string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %d", b.key(), platform, b.cpus, b.memoryMB))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %v %d %d", b.key(), platform, guestEnv, b.cpus, b.memoryMB))
 	return hex.EncodeToString(sum[:])[:16]
 }
 
@@ -164,11 +169,12 @@ func (e *Engine) buildImage(ctx context.Context, b builtin, tree string) error {
 // machines made from them have disks of their own.
 func (e *Engine) removeOldBuilds(ctx context.Context, b builtin, current string) error {
 	var errs []error
-	for _, prefix := range []string{templateTrees, imageTrees} {
-		trees, err := e.disks.List(ctx, prefix+b.name+"-")
+	for _, kind := range []string{templateTrees, imageTrees} {
+		trees, err := e.disks.List(ctx, kind)
 		errs = append(errs, err)
 		for _, tree := range trees {
-			if tree.Name != current && tree.Name != imageTrees+b.name+"-"+b.key() {
+			ours := strings.HasPrefix(tree.Name, kind+b.name+"-")
+			if ours && tree.Name != current && tree.Name != imageTrees+b.name+"-"+b.key() {
 				errs = append(errs, e.disks.Remove(ctx, tree.Name))
 			}
 		}

@@ -21,6 +21,7 @@ const (
 	makeTimeout   = 30 * time.Second // making one live guest
 	readyTimeout  = 10 * time.Second // from the guest's start until its daemon answers
 	endTimeout    = 30 * time.Second // taking one apart
+	disksAhead    = 8                // copies of each template's disk that wait for a machine
 	sampleEvery   = 5 * time.Second
 	sampleKeep    = 720            // samples a machine: an hour
 	endedKeep     = 24 * time.Hour // how long ended machines and their logs are remembered

@@ -119,7 +119,7 @@ func (e *Engine) claim(ctx context.Context, t *template) (g *guest, warm bool, e
 		if g == nil {
 			e.pool.want(1)
 			defer e.pool.want(-1)
-			g, err := e.makeGuest(ctx, t, newID())
+			g, err := e.makeGuest(ctx, t)
 			return g, false, err
 		}
 		err := e.runtime.Resume(ctx, g.id)

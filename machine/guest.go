@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/atoll-cloud/atoll/disk"
 	"github.com/atoll-cloud/atoll/gvisor"
 	"github.com/atoll-cloud/atoll/network"
 )
@@ -34,7 +33,7 @@ const mib = 1 << 20
 
 // makeGuest makes a live guest of a template: a copy of its disk, a network
 // slot, its snapshot restored. The guest answers, and has no identity yet.
-func (e *Engine) makeGuest(ctx context.Context, t *template, id string) (_ *guest, err error) {
+func (e *Engine) makeGuest(ctx context.Context, t *template) (_ *guest, err error) {
 	select {
 	case e.making <- struct{}{}:
 		defer func() { <-e.making }()
@@ -44,10 +43,9 @@ func (e *Engine) makeGuest(ctx context.Context, t *template, id string) (_ *gues
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
 	defer cancel()
 
-	record := t.snapshot()
-	tree, err := e.disks.Clone(ctx, t.tree, machineTrees+id, disk.CloneOptions{LimitBytes: int64(record.DiskMB) * mib})
+	id, tree, err := e.takeDisk(ctx, t)
 	if err != nil {
-		return nil, fmt.Errorf("copy the template's disk: %w", err)
+		return nil, err
 	}
 	g := &guest{id: id, template: t}
 	defer func() {
@@ -64,7 +62,7 @@ func (e *Engine) makeGuest(ctx context.Context, t *template, id string) (_ *gues
 	if e.config.Cold {
 		image = ""
 	}
-	if err := e.startGuest(ctx, g, record, tree.Path, image); err != nil {
+	if err := e.startGuest(ctx, g, t.snapshot(), tree, image); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -82,7 +80,7 @@ func (e *Engine) startGuest(ctx context.Context, g *guest, t Template, tree, ima
 		ID:          g.id,
 		Rootfs:      filepath.Join(tree, rootfsFolder),
 		Args:        []string{guestBinary},
-		Env:         []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "ATOLL_PIDS_MAX=" + strconv.Itoa(guestPIDs)},
+		Env:         guestEnv,
 		Cwd:         "/",
 		Hostname:    "atoll",
 		CPUs:        float64(t.CPUs),
@@ -114,6 +112,15 @@ func (e *Engine) startGuest(ctx context.Context, g *guest, t Template, tree, ima
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	return g.control.ready(ctx)
+}
+
+// guestEnv is the environment of the guest daemon. It runs on one processor:
+// each thread of a guest costs memory on the host, and handing work from one
+// to another costs more there than it gains.
+var guestEnv = []string{
+	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	"ATOLL_PIDS_MAX=" + strconv.Itoa(guestPIDs),
+	"GOMAXPROCS=1",
 }
 
 const (

@@ -233,7 +233,7 @@ func (e *Engine) fill(t *template) bool {
 	defer e.pool.filled(t)
 	ctx, cancel := context.WithTimeout(e.life, makeTimeout)
 	defer cancel()
-	g, err := e.makeGuest(ctx, t, newID())
+	g, err := e.makeGuest(ctx, t)
 	if err == nil {
 		if err = e.ripen(ctx, g); err != nil {
 			e.discard(g)

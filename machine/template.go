@@ -13,7 +13,9 @@ type template struct {
 	record Template
 
 	tree   string // name of the read-only tree with the root file system
-	memory string // folder of the memory image; empty with Config.Cold
+	memory string // folder of the memory image
+
+	disks chan string // ids of machines to be, whose disks are ready
 }
 
 func (t *template) snapshot() Template {

@@ -1,0 +1,70 @@
+package machine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/atoll-cloud/atoll/disk"
+)
+
+// Copying a disk waits for the file system to write down what others have
+// changed, some ten milliseconds. Copies take no memory and hardly any disk,
+// so a few of each template wait for machines to be made on them. Those left
+// by a killed server are swept like everything that no record names.
+
+// takeDisk gives the id of a new machine and the path of its disk.
+func (e *Engine) takeDisk(ctx context.Context, t *template) (id, tree string, err error) {
+	select {
+	case id = <-t.disks:
+	default:
+		if id, err = e.copyDisk(ctx, t); err != nil {
+			return "", "", err
+		}
+	}
+	return id, e.disks.Path(machineTrees + id), nil
+}
+
+func (e *Engine) copyDisk(ctx context.Context, t *template) (id string, err error) {
+	id = newID()
+	limit := int64(t.snapshot().DiskMB) * mib
+	if _, err = e.disks.Clone(ctx, t.tree, machineTrees+id, disk.CloneOptions{LimitBytes: limit}); err != nil {
+		return "", fmt.Errorf("copy the template's disk: %w", err)
+	}
+	return id, nil
+}
+
+// keepDisks copies disks ahead until the engine closes, and then removes those
+// that no machine was made on.
+func (e *Engine) keepDisks(t *template) {
+	for e.life.Err() == nil {
+		id, err := e.copyDisk(e.life, t)
+		if err != nil {
+			if e.life.Err() == nil {
+				e.log.Error("no disk can be copied ahead", "template", t.snapshot().ID, "error", err)
+			}
+			e.pause(poolTick)
+			continue
+		}
+		select {
+		case t.disks <- id:
+		case <-e.life.Done():
+			e.dropDisk(id)
+		}
+	}
+	for {
+		select {
+		case id := <-t.disks:
+			e.dropDisk(id)
+		default:
+			return
+		}
+	}
+}
+
+func (e *Engine) dropDisk(id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.life), endTimeout)
+	defer cancel()
+	if err := e.disks.Remove(ctx, machineTrees+id); err != nil {
+		e.log.Error("a disk that no machine was made on is still there", "machine", id, "error", err)
+	}
+}
