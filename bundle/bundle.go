@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,13 +28,13 @@ const (
 // daemon alone.
 const GuestDir = "guest"
 
-// Read returns a binary of the bundle.
-func Read(name string) ([]byte, error) {
-	b, err := files.ReadFile("files/" + name)
+// open opens a binary of the bundle. They are large: nobody reads one whole.
+func open(name string) (fs.File, error) {
+	f, err := files.Open("files/" + name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("this atoll was built without %s: build it with make build", name)
 	}
-	return b, err
+	return f, err
 }
 
 // Digest returns the first 16 hexadecimal digits of the SHA-256 over the named
@@ -41,12 +42,16 @@ func Read(name string) ([]byte, error) {
 func Digest(names ...string) (string, error) {
 	h := sha256.New()
 	for _, name := range names {
-		b, err := Read(name)
+		f, err := open(name)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(h, "%s %d\n", name, len(b))
-		h.Write(b)
+		fmt.Fprintln(h, name)
+		_, err = io.Copy(h, f)
+		f.Close() // read only
+		if err != nil {
+			return "", fmt.Errorf("read %s: %w", name, err)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16], nil
 }
@@ -73,11 +78,7 @@ func Extract(dir string) (string, error) {
 		return "", fmt.Errorf("make room for the guest daemon: %w", err)
 	}
 	for name, to := range map[string]string{Sandbox: Sandbox, Prewarm: Prewarm, Guest: filepath.Join(GuestDir, Guest)} {
-		b, err := Read(name)
-		if err != nil {
-			return "", err
-		}
-		if err := os.WriteFile(filepath.Join(staging, to), b, 0o755); err != nil {
+		if err := write(filepath.Join(staging, to), name); err != nil {
 			return "", fmt.Errorf("write %s: %w", name, err)
 		}
 	}
@@ -88,4 +89,19 @@ func Extract(dir string) (string, error) {
 		return "", fmt.Errorf("put the binaries in place: %w", err)
 	}
 	return target, nil
+}
+
+// write writes a binary of the bundle to a new file.
+func write(path, name string) error {
+	from, err := open(name)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
 }
