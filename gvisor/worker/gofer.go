@@ -2,6 +2,7 @@ package worker
 
 import (
 	"runtime/debug"
+	"time"
 
 	"gvisor.dev/gvisor/runsc/cli"
 	"gvisor.dev/gvisor/runsc/cmd"
@@ -11,6 +12,7 @@ import (
 
 func goferMain() {
 	debug.SetGCPercent(400)
+	time.AfterFunc(settleAfter, debug.FreeOSMemory)
 	useGoferPrograms()
 	cli.Run(nil, map[util.SubCommand]string{&cmd.Gofer{}: ""}, nil)
 }
