@@ -7,10 +7,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/atoll-cloud/atoll/test/harness"
 )
@@ -82,13 +85,16 @@ func cpuOf(pid int) (time.Duration, error) {
 }
 
 // memoryOf adds up the proportional share of memory of a server and of all
-// that runs from its data directory: workers, kernels and file servers of sandboxes.
+// that runs from its data directory: workers, kernels and file servers of
+// sandboxes. Processes that share one memory (gVisor makes one for each thread
+// of a guest) tell of it each; it is counted once.
 func memoryOf(server int, data string) (int64, error) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return 0, err
 	}
 	var total int64
+	alike := map[string][]int{} // processes that tell the same of their memory
 	for _, dir := range dirs {
 		exe, err := os.Readlink(dir + "/exe")
 		if err != nil || !strings.HasPrefix(exe, data+"/") && dir != fmt.Sprintf("/proc/%d", server) {
@@ -98,9 +104,24 @@ func memoryOf(server int, data string) (int64, error) {
 		if err != nil {
 			continue // just ended
 		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			return 0, err
+		}
+		if slices.ContainsFunc(alike[string(b)], func(other int) bool { return sameMemory(pid, other) }) {
+			continue
+		}
+		alike[string(b)] = append(alike[string(b)], pid)
 		total += kilobytes(b, "Pss:")
 	}
 	return total, nil
+}
+
+// sameMemory reports whether two processes are in one address space.
+func sameMemory(a, b int) bool {
+	const kcmpVM = 1
+	same, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpVM, 0, 0, 0)
+	return errno == 0 && same == 0
 }
 
 // available is the memory that the host could still give.
