@@ -69,11 +69,17 @@ func (e *Engine) schedule(m *instance) {
 	m.timer = time.AfterFunc(record.Deadline.Sub(e.now()), func() { e.expire(m) })
 }
 
-// expire ends a machine whose deadline has passed; a deadline that was moved
-// meanwhile has a timer of its own.
+// expire ends a machine whose deadline has passed. The timer may fire before
+// that, when the deadline was moved or the host's clock was set back: then it
+// is armed again.
 func (e *Engine) expire(m *instance) {
 	record := m.record()
 	if record.Deadline.IsZero() || e.now().Before(record.Deadline) {
+		m.op.Lock()
+		defer m.op.Unlock()
+		if m.record().State == Running {
+			e.schedule(m)
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.life), endTimeout)
