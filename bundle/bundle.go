@@ -37,9 +37,9 @@ func open(name string) (fs.File, error) {
 	return f, err
 }
 
-// Digest returns the first 16 hexadecimal digits of the SHA-256 over the named
+// digest returns the first 16 hexadecimal digits of the SHA-256 over the named
 // binaries: the version of what a snapshot depends on.
-func Digest(names ...string) (string, error) {
+func digest(names ...string) (string, error) {
 	h := sha256.New()
 	for _, name := range names {
 		f, err := open(name)
@@ -57,15 +57,16 @@ func Digest(names ...string) (string, error) {
 }
 
 // Extract writes the binaries below dir, in a folder named by their digest,
-// and returns that folder. The guest daemon lies alone in the folder GuestDir
-// of it, which machines get to see. Folders of older versions stay: guests
-// that outlived their server still run from them.
+// and returns that folder: its name is the version of all three. The guest
+// daemon lies alone in the folder GuestDir of it, which machines get to see.
+// Folders of older versions stay: guests that outlived their server still run
+// from them.
 func Extract(dir string) (string, error) {
-	digest, err := Digest(Sandbox, Prewarm, Guest)
+	version, err := digest(Sandbox, Prewarm, Guest)
 	if err != nil {
 		return "", err
 	}
-	target := filepath.Join(dir, digest)
+	target := filepath.Join(dir, version)
 	if _, err := os.Stat(target); err == nil {
 		return target, nil
 	}

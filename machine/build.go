@@ -93,10 +93,13 @@ func (b builtin) buildID(platform string) string {
 	return hex.EncodeToString(sum[:])[:16]
 }
 
+// image names the tree with the template's root file system.
+func (b builtin) image() string { return imageTrees + b.name + "-" + b.key() }
+
 // buildTemplate makes a root file system where there is none yet, boots it,
 // waits for the daemon inside and keeps memory and disk of that instant.
 func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, tree string) error {
-	rootfs := imageTrees + b.name + "-" + b.key()
+	rootfs := b.image()
 	if !e.hasTree(rootfs) {
 		if err := e.buildImage(ctx, b, rootfs); err != nil {
 			return err
@@ -174,7 +177,7 @@ func (e *Engine) removeOldBuilds(ctx context.Context, b builtin, current string)
 		errs = append(errs, err)
 		for _, tree := range trees {
 			ours := strings.HasPrefix(tree.Name, kind+b.name+"-")
-			if ours && tree.Name != current && tree.Name != imageTrees+b.name+"-"+b.key() {
+			if ours && tree.Name != current && tree.Name != b.image() {
 				errs = append(errs, e.disks.Remove(ctx, tree.Name))
 			}
 		}

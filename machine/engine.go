@@ -222,8 +222,9 @@ func (e *Engine) finish(ctx context.Context, m *instance, reason string) error {
 	e.mu.Unlock()
 	close(m.done)
 	e.release(record.Team)
+	reason = m.record().EndReason // of whoever was first
 	e.meters.ended(reason)
-	e.log.Info("machine ended", "machine", record.ID, "reason", m.record().EndReason, "request", observe.RequestID(ctx))
+	e.log.Info("machine ended", "machine", record.ID, "reason", reason, "request", observe.RequestID(ctx))
 	return nil
 }
 

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -160,11 +162,11 @@ func (e *Engine) sweepGuests(ctx context.Context, records map[string]Machine, gu
 	if len(orphans) > 0 {
 		e.log.Info("removing guests that no machine owns", "count", len(orphans))
 	}
-	return each(orphans, func(g *guest) error { return e.takeApart(ctx, g) })
+	return each(slices.Collect(maps.Values(orphans)), func(g *guest) error { return e.takeApart(ctx, g) })
 }
 
 // each runs f for all values, several at once, and returns all errors.
-func each[K comparable, V any](values map[K]V, f func(V) error) error {
+func each[V any](values []V, f func(V) error) error {
 	var (
 		group sync.WaitGroup
 		mu    sync.Mutex
@@ -204,7 +206,8 @@ func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
 	}
 	slot, err := e.network.Attach(r.Slot)
 	if err != nil {
-		return fmt.Errorf("find its network slot: %w", err)
+		e.log.Error("a machine cannot be reached any more and is ended", "machine", r.ID, "error", err)
+		return e.finish(ctx, m, ReasonLost)
 	}
 	g.slot = slot
 	g.control = &control{address: slot.Address.Addr(), token: r.ControlToken}
@@ -228,17 +231,9 @@ func (e *Engine) Close(end bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*endTimeout)
 	defer cancel()
 
-	warm := map[string]*guest{}
-	for _, g := range e.pool.drain() {
-		warm[g.id] = g
-	}
-	errs := []error{each(warm, func(g *guest) error { return e.takeApart(ctx, g) })}
-	left := map[string]*instance{}
-	for _, m := range e.all() {
-		left[m.guest.id] = m
-	}
+	errs := []error{each(e.pool.drain(), func(g *guest) error { return e.takeApart(ctx, g) })}
 	if end {
-		errs = append(errs, each(left, func(m *instance) error {
+		errs = append(errs, each(e.all(), func(m *instance) error {
 			err := e.finish(ctx, m, ReasonStopped)
 			if errors.Is(err, ErrNotFound) {
 				return nil
@@ -246,9 +241,8 @@ func (e *Engine) Close(end bool) error {
 			return err
 		}))
 	}
-	left = map[string]*instance{}
-	for _, m := range e.all() {
-		left[m.guest.id] = m
+	left := e.all()
+	for _, m := range left {
 		m.op.Lock()
 		if m.timer != nil {
 			m.timer.Stop()

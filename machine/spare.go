@@ -48,23 +48,15 @@ func (e *Engine) keepDisks(t *template) {
 		select {
 		case t.disks <- id:
 		case <-e.life.Done():
-			e.dropDisk(id)
+			e.discard(&guest{id: id})
 		}
 	}
 	for {
 		select {
 		case id := <-t.disks:
-			e.dropDisk(id)
+			e.discard(&guest{id: id})
 		default:
 			return
 		}
-	}
-}
-
-func (e *Engine) dropDisk(id string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.life), endTimeout)
-	defer cancel()
-	if err := e.disks.Remove(ctx, machineTrees+id); err != nil {
-		e.log.Error("a disk that no machine was made on is still there", "machine", id, "error", err)
 	}
 }
