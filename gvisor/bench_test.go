@@ -43,7 +43,7 @@ func BenchmarkLife(b *testing.B) {
 	h.said("first", "ready")
 	h.must(h.Pause(b.Context(), "first"))
 	image := filepath.Join(h.dir, "image")
-	h.must(h.Checkpoint(b.Context(), "first", image))
+	h.checkpoint(b.Context(), "first", image)
 	t := make(timings)
 	cpu := func(id string) float64 {
 		u, err := h.Usage(id)
@@ -61,7 +61,7 @@ func BenchmarkLife(b *testing.B) {
 		t.add("pss-mb", h.pss(s.ID))
 		t.measure(b, "pause-ms", func() error { return h.Pause(b.Context(), s.ID) })
 		dir := filepath.Join(h.dir, "image-"+s.ID)
-		t.measure(b, "checkpoint-ms", func() error { return h.Checkpoint(b.Context(), s.ID, dir) })
+		t.measure(b, "checkpoint-ms", func() error { _, err := h.Checkpoint(b.Context(), s.ID, dir); return err })
 		t.measure(b, "resume-ms", func() error { return h.Resume(b.Context(), s.ID) })
 		t.measure(b, "destroy-ms", func() error { return h.Destroy(b.Context(), s.ID) })
 		h.must(h.Destroy(b.Context(), boot.ID))
@@ -98,7 +98,7 @@ func BenchmarkBurst(b *testing.B) {
 	h.said("first", "ready")
 	h.must(h.Pause(b.Context(), "first"))
 	image := filepath.Join(h.dir, "image")
-	h.must(h.Checkpoint(b.Context(), "first", image))
+	h.checkpoint(b.Context(), "first", image)
 	specs := make([]Spec, b.N)
 	for i := range specs {
 		specs[i] = h.spec(fmt.Sprint("r", i), "serve")

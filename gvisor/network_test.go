@@ -80,7 +80,7 @@ func TestNetworkOfBootedAndRestored(t *testing.T) {
 	get(t, first)
 	h.must(h.Pause(t.Context(), "a"))
 	image := filepath.Join(h.dir, "image")
-	h.must(h.Checkpoint(t.Context(), "a", image))
+	h.checkpoint(t.Context(), "a", image)
 	h.must(h.Resume(t.Context(), "a"))
 	get(t, first)
 	c := h.spec("b", "serve")

@@ -27,6 +27,12 @@ var (
 	ErrExists = errors.New("a sandbox of that name exists already")
 	// ErrNotFound means there is none of that ID.
 	ErrNotFound = errors.New("no such sandbox")
+	// ErrDamaged means that a checkpoint does not have the content it was
+	// written with.
+	ErrDamaged = errors.New("the checkpoint is damaged")
+	// ErrIncompatible means that a checkpoint needs another version of the
+	// runtime, or another processor.
+	ErrIncompatible = errors.New("the checkpoint does not fit this runtime")
 )
 
 // maxRoot bounds the length of Config.Root: control sockets below it must fit

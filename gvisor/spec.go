@@ -44,6 +44,12 @@ type Spec struct {
 	Mounts []Mount
 	// Link is the guest's network interface; without one it has loopback only.
 	Link *Link
+	// BinDir holds the helper binaries that the sandbox is made of; empty takes
+	// Config.BinDir. A checkpoint is restored on those it was written with.
+	BinDir string
+	// Paused leaves a restored guest paused: none of its programs has run when
+	// Restore returns, and none runs before Resume.
+	Paused bool
 	// LogFile, on the host, gets what the first process writes to its
 	// standard output and error, appended. Nothing is kept if it is empty.
 	LogFile string

@@ -56,7 +56,7 @@ func (e *Engine) loadTemplates(ctx context.Context) error {
 }
 
 func (e *Engine) loadTemplate(ctx context.Context, b builtin) (*template, error) {
-	build := b.buildID(e.config.Platform + e.runtime.ImageKey())
+	build := b.buildID(e.config.Bundle + e.runtime.ImageKey())
 	tree := templateTrees + b.name + "-" + build
 	record := Template{}
 	_, err := e.built.Get(ctx, b.name, &record)
@@ -130,7 +130,7 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 	if err := e.runtime.Pause(ctx, id); err != nil {
 		return fmt.Errorf("pause the guest: %w", err)
 	}
-	if err := e.runtime.Checkpoint(ctx, id, filepath.Join(staged.Path, memoryFolder)); err != nil {
+	if _, err := e.runtime.Checkpoint(ctx, id, filepath.Join(staged.Path, memoryFolder)); err != nil {
 		return fmt.Errorf("write the memory image: %w", err)
 	}
 	if e.hasTree(tree) { // of a build whose record was never written

@@ -3,9 +3,11 @@ package machine
 import (
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"runtime"
 	"time"
 
+	"github.com/atoll-cloud/atoll/bundle"
 	"github.com/atoll-cloud/atoll/network"
 )
 
@@ -41,11 +43,10 @@ type Config struct {
 	// Instance is a short name, unique on the host, that all kernel objects
 	// of this server carry.
 	Instance string
-	// BinDir holds the runtime's binaries, GuestDir the guest daemon alone.
-	BinDir, GuestDir string
-	// Platform names what snapshots depend on besides their template: the
-	// versions of the runtime and of the guest daemon.
-	Platform string
+	// LibDir holds the helper binaries, each version in a folder of its name, as
+	// package bundle lays them out. Bundle is the version that new machines
+	// run on; sleeping machines and snapshots wake on the one they were made on.
+	LibDir, Bundle string
 	// Network is how machines reach out; the engine sets its names and sizes.
 	Network network.Config
 	// Version is Atoll's own.
@@ -79,9 +80,17 @@ type Progress struct {
 	Left time.Duration // an honest estimate; 0 when unknown
 }
 
+// binDir is where the helper binaries of a version are.
+func (c *Config) binDir(version string) string { return filepath.Join(c.LibDir, version) }
+
+// guestDir is the folder that machines on that version see as guestFolder.
+func (c *Config) guestDir(version string) string {
+	return filepath.Join(c.LibDir, version, bundle.GuestDir)
+}
+
 func (c *Config) check() error {
 	switch {
-	case c.DataDir == "" || c.RunDir == "" || c.BinDir == "" || c.GuestDir == "":
+	case c.DataDir == "" || c.RunDir == "" || c.LibDir == "" || c.Bundle == "":
 		return fmt.Errorf("%w: the engine needs its data, run and binary folders", ErrInvalid)
 	case c.Instance == "" || len(c.Instance) > 6:
 		return fmt.Errorf("%w: the instance name %q must have 1 to 6 characters", ErrInvalid, c.Instance)

@@ -168,7 +168,7 @@ func (e *Engine) release(team string) {
 
 // checkSpec refuses what no machine can be made of, before anything is done.
 func (e *Engine) checkSpec(spec CreateSpec) (*template, error) {
-	t, err := e.template(spec.Template)
+	t, err := e.template(spec.Team, spec.Template)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ type Runtime interface {
 	Restore(ctx context.Context, spec gvisor.Spec, image string) error
 	Pause(ctx context.Context, id string) error
 	Resume(ctx context.Context, id string) error
-	Checkpoint(ctx context.Context, id, image string) error
+	Checkpoint(ctx context.Context, id, image string) (gvisor.Image, error)
 	Destroy(ctx context.Context, id string) error
 	List(ctx context.Context) []gvisor.Info
 	Exited(id string) <-chan struct{}

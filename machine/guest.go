@@ -87,7 +87,7 @@ func (e *Engine) startGuest(ctx context.Context, g *guest, t Template, tree, ima
 		MemoryBytes: int64(t.MemoryMB) * mib,
 		PIDs:        hostPIDs,
 		LogFile:     filepath.Join(tree, logFile),
-		Mounts:      []gvisor.Mount{{Source: e.config.GuestDir, Target: guestFolder}},
+		Mounts:      []gvisor.Mount{{Source: e.config.guestDir(e.config.Bundle), Target: guestFolder}},
 		Link: &gvisor.Link{
 			Tap:     tap,
 			Name:    "eth0",

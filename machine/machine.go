@@ -15,9 +15,14 @@ type State string
 const (
 	Creating State = "creating" // being put together; not yet reachable
 	Running  State = "running"
+	Frozen   State = "frozen" // stands still; its memory stays in the host's
+	Stored   State = "stored" // stands still; its memory is on the disk
 	Ending   State = "ending" // being taken apart; no longer reachable
 	Ended    State = "ended"  // gone; the record stays a while for its logs
 )
+
+// Asleep reports whether a machine of this state stands still.
+func (s State) Asleep() bool { return s == Frozen || s == Stored }
 
 // Machine is the record of one machine. Values handed out are copies.
 type Machine struct {
@@ -54,6 +59,54 @@ type Machine struct {
 	Door map[string]string `json:"door,omitempty"`
 
 	Slot int `json:"slot"` // network slot; 0 is none
+
+	// Lifecycle is what becomes of the machine when nobody uses it.
+	Lifecycle Lifecycle `json:"lifecycle"`
+	// Timeout is the time to live that it was last given; 0 is none.
+	Timeout time.Duration `json:"timeout"`
+	// Paused machines were put to sleep by their owner or their time-out: they
+	// wake when a resume asks for it, or by use if Lifecycle.AutoResume. One
+	// that is asleep and not paused was put to sleep by the engine: any use
+	// wakes it, and its deadline holds.
+	Paused bool `json:"paused,omitempty"`
+	// Remaining is what was left of the time to live when it was paused.
+	Remaining time.Duration `json:"remaining,omitempty"`
+	// AsleepSince is when it was frozen or stored; zero while it runs.
+	AsleepSince time.Time `json:"asleepSince,omitzero"`
+	// Image describes the memory of a stored machine; nil when it was stored
+	// without, and starts from its disk.
+	Image *Image `json:"image,omitempty"`
+	// Bundle is the version of the helper binaries that its guest runs on.
+	Bundle string `json:"bundle"`
+	// Parent is the machine that this one was forked from.
+	Parent string `json:"parent,omitempty"`
+}
+
+// Lifecycle is what becomes of a machine when nobody uses it.
+type Lifecycle struct {
+	// AutoPause pauses the machine at its deadline instead of ending it;
+	// DiskOnly then keeps no memory.
+	AutoPause bool `json:"autoPause,omitempty"`
+	DiskOnly  bool `json:"diskOnly,omitempty"`
+	// AutoResume lets any use wake the machine after it was paused.
+	AutoResume bool `json:"autoResume,omitempty"`
+	// Idle overrides the node's idle policy; nil takes the node's.
+	Idle *IdlePolicy `json:"idle,omitempty"`
+}
+
+// IdlePolicy says how long a machine must be unused, no request open and hardly
+// any processor time spent, before the engine puts it to sleep; 0 is never.
+type IdlePolicy struct {
+	Freeze time.Duration `json:"freeze,omitempty"` // from its last use
+	Store  time.Duration `json:"store,omitempty"`  // from when it was frozen
+}
+
+// Image is a memory image on the disk.
+type Image struct {
+	// Key must equal the runtime's ImageKey for the image to be restored.
+	Key    string `json:"key"`
+	Bundle string `json:"bundle"` // version of the helper binaries it needs
+	Bytes  int64  `json:"bytes"`  // its size on the disk when it was written
 }
 
 // CreateSpec is what is asked of Create. Zero values take the template's.
@@ -69,8 +122,40 @@ type CreateSpec struct {
 	TrafficToken string
 	Network      network.Policy
 	Door         map[string]string
-	// MaxConcurrent is the team's limit of machines that are not ended.
+	Lifecycle    Lifecycle
+	// MaxConcurrent is the team's limit of machines that are neither paused
+	// nor ended.
 	MaxConcurrent int
+}
+
+// ResumeSpec is what is asked of Resume.
+type ResumeSpec struct {
+	// Timeout is the time to live from now on, if that is more than what was
+	// left; nil leaves what was left, or, where nothing was, gives Machine.Timeout.
+	Timeout *time.Duration
+	// Reboot starts the machine from its disk and forgets its memory.
+	Reboot        bool
+	MaxConcurrent int // as in CreateSpec
+}
+
+// ForkSpec is what is asked of Fork.
+type ForkSpec struct {
+	Count         int
+	Timeout       time.Duration // of each copy; 0 as in CreateSpec
+	MaxConcurrent int           // as in CreateSpec
+}
+
+// Forked is the outcome of one copy: a machine or an error.
+type Forked struct {
+	Machine Machine
+	Err     error
+}
+
+// SnapshotQuery selects snapshots; zero values select all.
+type SnapshotQuery struct {
+	Team   string
+	Source string // the machine they were taken of
+	Name   string // its id or one of its names
 }
 
 // Template is a prebuilt root file system with a booted snapshot.
@@ -86,6 +171,22 @@ type Template struct {
 	// Spawned counts machines made from it since the node knows it.
 	Spawned     int64     `json:"spawned"`
 	LastSpawned time.Time `json:"lastSpawned"`
+
+	// Team owns the template; empty: it is everybody's.
+	Team string `json:"team,omitempty"`
+	// Snapshot is set for a template that was taken of a machine.
+	Snapshot *Snapshot `json:"snapshot,omitempty"`
+}
+
+// Snapshot is what is special of a template that was taken of a machine.
+type Snapshot struct {
+	Source string `json:"source"` // the machine's id
+	Image  Image  `json:"image"`
+	// ControlToken is the one that the guest daemon in it knows.
+	ControlToken string `json:"controlToken"`
+	// AccessToken likewise; empty: the daemon asks for none.
+	AccessToken string `json:"accessToken,omitempty"`
+	DiskBytes   int64  `json:"diskBytes"` // written beyond what it shares with its template
 }
 
 // Sample is one measurement of a machine, taken from outside the guest.
@@ -158,4 +259,12 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	// ErrPortClosed is returned by Dial when nothing listens in the guest.
 	ErrPortClosed = errors.New("port closed")
+	// ErrPaused means that the machine must be resumed first.
+	ErrPaused = errors.New("paused")
+	// ErrDamaged means that a memory image does not have the content it was
+	// written with.
+	ErrDamaged = errors.New("damaged")
+	// ErrIncompatible means that a memory image needs another runtime or
+	// processor than this node has.
+	ErrIncompatible = errors.New("incompatible")
 )

@@ -78,7 +78,7 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 		return fmt.Errorf("open the disks: %w", err)
 	}
 	e.runtime, err = gvisor.Open(ctx, gvisor.Config{
-		Root: filepath.Join(c.RunDir, "g"), BinDir: c.BinDir, CgroupParent: "atoll-" + c.Instance, Workers: makers(), Logger: c.Logger,
+		Root: filepath.Join(c.RunDir, "g"), BinDir: c.binDir(c.Bundle), CgroupParent: "atoll-" + c.Instance, Workers: makers(), Logger: c.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("open the runtime: %w", err)

@@ -31,34 +31,36 @@ func (t *template) spawned(now time.Time) {
 	t.mu.Unlock()
 }
 
-// Templates lists what machines can be made from.
-func (e *Engine) Templates() []Template {
+// Templates lists what a team can make machines from, its snapshots among them.
+func (e *Engine) Templates(team string) []Template {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	list := make([]Template, 0, len(e.templates))
 	for _, t := range e.templates {
-		list = append(list, t.snapshot())
+		if record := t.snapshot(); record.seenBy(team) {
+			list = append(list, record)
+		}
 	}
 	return list
 }
 
-// Template finds one by id or name, or ErrNotFound. The tag "default" and
-// "latest" are the only ones so far.
-func (e *Engine) Template(ref string) (Template, error) {
-	t, err := e.template(ref)
+// Template finds one that the team sees by id or name, or ErrNotFound. The
+// tags "default" and "latest" are the only ones so far.
+func (e *Engine) Template(team, ref string) (Template, error) {
+	t, err := e.template(team, ref)
 	if err != nil {
 		return Template{}, err
 	}
 	return t.snapshot(), nil
 }
 
-func (e *Engine) template(ref string) (*template, error) {
+func (e *Engine) template(team, ref string) (*template, error) {
 	name, tag, _ := strings.Cut(ref, ":")
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	for _, t := range e.templates {
 		record := t.snapshot()
-		if !record.answersTo(name) {
+		if !record.seenBy(team) || !record.answersTo(name) {
 			continue
 		}
 		if tag != "" && tag != "default" && tag != "latest" {
@@ -68,6 +70,9 @@ func (e *Engine) template(ref string) (*template, error) {
 	}
 	return nil, fmt.Errorf("%w: no template %q here; the built-in one is \"base\"", ErrNotFound, ref)
 }
+
+// seenBy reports whether a team may use the template.
+func (t Template) seenBy(team string) bool { return t.Team == "" || t.Team == team }
 
 func (t Template) answersTo(name string) bool {
 	if t.ID == name {

@@ -28,8 +28,8 @@ type Engine interface {
 	SetNetwork(ctx context.Context, id string, p network.Policy) error
 	Samples(id string, from, to time.Time) ([]machine.Sample, error)
 	Logs(ctx context.Context, team, id string, q machine.LogQuery) ([]machine.LogEntry, error)
-	Templates() []machine.Template
-	Template(ref string) (machine.Template, error)
+	Templates(team string) []machine.Template
+	Template(team, ref string) (machine.Template, error)
 	MaxTimeout() time.Duration
 	Node() machine.Node
 	Events(ctx context.Context, f func(machine.Event)) error

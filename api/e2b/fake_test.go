@@ -45,7 +45,7 @@ func (f *fakeEngine) Create(ctx context.Context, spec machine.CreateSpec) (machi
 	if hit != nil {
 		hit()
 	}
-	t, err := f.Template(spec.Template)
+	t, err := f.Template(spec.Team, spec.Template)
 	if err != nil {
 		return machine.Machine{}, err
 	}
@@ -167,9 +167,9 @@ func (f *fakeEngine) Logs(ctx context.Context, team, id string, q machine.LogQue
 	return f.logs[:min(len(f.logs), q.Limit)], nil
 }
 
-func (f *fakeEngine) Templates() []machine.Template { return f.templates }
+func (f *fakeEngine) Templates(string) []machine.Template { return f.templates }
 
-func (f *fakeEngine) Template(ref string) (machine.Template, error) {
+func (f *fakeEngine) Template(_, ref string) (machine.Template, error) {
 	name, _, _ := strings.Cut(ref, ":")
 	for _, t := range f.templates {
 		if t.ID == name || slices.Contains(t.Names, name) {

@@ -52,8 +52,8 @@ func buildUUID(t machine.Template) string {
 	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(t.BuildID)).String()
 }
 
-func (d *Door) sortedTemplates() []machine.Template {
-	list := slices.Clone(d.engine.Templates())
+func (d *Door) sortedTemplates(c caller) []machine.Template {
+	list := slices.Clone(d.engine.Templates(c.team.ID))
 	slices.SortFunc(list, func(a, b machine.Template) int { return templateCursor(a).compare(templateCursor(b)) })
 	return list
 }
@@ -65,7 +65,7 @@ func (d *Door) listTemplatesV1(w http.ResponseWriter, r *http.Request, c caller)
 		return err
 	}
 	out := []templateView{}
-	for _, t := range d.sortedTemplates() {
+	for _, t := range d.sortedTemplates(c) {
 		out = append(out, viewTemplate(t))
 	}
 	return writeJSON(w, http.StatusOK, out)
@@ -88,7 +88,7 @@ func (d *Door) listTemplatesV2(w http.ResponseWriter, r *http.Request, c caller)
 	}
 	out := []templateView{}
 	last := cursor{}
-	for _, t := range d.sortedTemplates() {
+	for _, t := range d.sortedTemplates(c) {
 		if templateCursor(t).compare(after) <= 0 {
 			continue
 		}
@@ -122,8 +122,8 @@ type templateBuild struct {
 }
 
 // templateInfo returns a template with its builds. The built-in ones have one.
-func (d *Door) templateInfo(w http.ResponseWriter, r *http.Request, _ caller) error {
-	t, err := d.engine.Template(r.PathValue("templateID"))
+func (d *Door) templateInfo(w http.ResponseWriter, r *http.Request, c caller) error {
+	t, err := d.engine.Template(c.team.ID, r.PathValue("templateID"))
 	if err != nil {
 		return err
 	}
@@ -140,17 +140,17 @@ func (d *Door) templateInfo(w http.ResponseWriter, r *http.Request, _ caller) er
 
 // templateAliasOrTags answers /templates/aliases/{alias} and
 // /templates/{templateID}/tags.
-func (d *Door) templateAliasOrTags(w http.ResponseWriter, r *http.Request, _ caller) error {
+func (d *Door) templateAliasOrTags(w http.ResponseWriter, r *http.Request, c caller) error {
 	first, second := r.PathValue("first"), r.PathValue("second")
 	switch {
 	case first == "aliases":
-		t, err := d.engine.Template(second)
+		t, err := d.engine.Template(c.team.ID, second)
 		if err != nil {
 			return err
 		}
 		return writeJSON(w, http.StatusOK, map[string]any{"templateID": t.ID, "public": true})
 	case second == "tags":
-		t, err := d.engine.Template(first)
+		t, err := d.engine.Template(c.team.ID, first)
 		if err != nil {
 			return err
 		}
@@ -161,8 +161,8 @@ func (d *Door) templateAliasOrTags(w http.ResponseWriter, r *http.Request, _ cal
 	return fail(http.StatusNotFound, "there is no %s %s in this API", r.Method, clip(r.URL.Path))
 }
 
-func (d *Door) deleteTemplate(_ http.ResponseWriter, r *http.Request, _ caller) error {
-	t, err := d.engine.Template(r.PathValue("templateID"))
+func (d *Door) deleteTemplate(_ http.ResponseWriter, r *http.Request, c caller) error {
+	t, err := d.engine.Template(c.team.ID, r.PathValue("templateID"))
 	if err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func (s *server) openEngine(ctx context.Context, progress func(machine.Progress)
 	observer := s.metrics.NewMachines(s.counts)
 	s.engine, err = machine.Open(ctx, machine.Config{
 		DataDir: s.config.Data, RunDir: "/run/atoll-" + instance, Instance: instance,
-		BinDir: bin, GuestDir: filepath.Join(bin, bundle.GuestDir), Platform: filepath.Base(bin), Version: version(),
+		LibDir: lib, Bundle: filepath.Base(bin), Version: version(),
 		MaxTimeout: s.config.MaxTimeout, Pool: s.config.Pool, PoolMax: s.config.PoolMax, Cold: s.config.Cold,
 		DiskPoolBytes: s.config.DiskPool << 30,
 		Network:       s.config.Network,
