@@ -112,14 +112,20 @@ type call struct {
 	out    any // filled from JSON unless nil
 }
 
-// do sends a call and returns the answer's headers. Answers outside 2xx
-// become an *Error.
-func (c *Client) do(ctx context.Context, k call) (http.Header, error) {
+// answer is what is told beside the body of a success.
+type answer struct {
+	status int
+	header http.Header
+}
+
+// do sends a call and returns what the answer says beside its body. Answers
+// outside 2xx become an *Error.
+func (c *Client) do(ctx context.Context, k call) (answer, error) {
 	var body io.Reader
 	if k.in != nil {
 		b, err := json.Marshal(k.in)
 		if err != nil {
-			return nil, fmt.Errorf("encode request: %w", err)
+			return answer{}, fmt.Errorf("encode request: %w", err)
 		}
 		body = bytes.NewReader(b)
 	}
@@ -128,7 +134,7 @@ func (c *Client) do(ctx context.Context, k call) (http.Header, error) {
 	u.RawQuery = k.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, k.method, u.String(), body)
 	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
+		return answer{}, fmt.Errorf("make request: %w", err)
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -142,19 +148,42 @@ func (c *Client) do(ctx context.Context, k call) (http.Header, error) {
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, unreachable(c.api, err)
+		return answer{}, unreachable(c.api, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return nil, readError(res)
+		return answer{}, readError(res)
 	}
+	told := answer{status: res.StatusCode, header: res.Header}
 	if k.out == nil {
-		return res.Header, nil
+		return told, nil
 	}
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxBody)).Decode(k.out); err != nil {
-		return nil, fmt.Errorf("read answer of %s /%s: %w", k.method, strings.Join(k.path, "/"), err)
+		return told, fmt.Errorf("read answer of %s /%s: %w", k.method, strings.Join(k.path, "/"), err)
 	}
-	return res.Header, nil
+	return told, nil
+}
+
+// pages gets a listing page by page. The query must not be used afterwards.
+func pages[T any](ctx context.Context, c *Client, path []string, q url.Values) ([]T, error) {
+	q.Set("limit", "100")
+	var all []T
+	for {
+		var page []T
+		a, err := c.do(ctx, call{method: http.MethodGet, path: path, query: q, out: &page})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		next := a.header.Get("X-Next-Token")
+		if next == "" {
+			return all, nil
+		}
+		if next == q.Get("nextToken") {
+			return nil, fmt.Errorf("list %s: the server repeats page %q", path[len(path)-1], next)
+		}
+		q.Set("nextToken", next)
+	}
 }
 
 func joinPath(base string, segments []string) string {

@@ -15,9 +15,9 @@ import (
 
 // Error is an answer of the server that was not a success.
 type Error struct {
-	Status  int    // HTTP status
-	Code    string // the server's machine-readable code, often empty
-	Message string // a sentence for the user
+	Status  int    `json:"code"`                 // HTTP status
+	Code    string `json:"error_code,omitempty"` // the server's machine-readable code, often empty
+	Message string `json:"message"`              // a sentence for the user
 }
 
 func (e *Error) Error() string {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,31 +12,63 @@ import (
 // Sandbox is what the server tells of one sandbox. A listing carries no tokens;
 // Get and Create do.
 type Sandbox struct {
-	SandboxID          string            `json:"sandboxID"`
-	TemplateID         string            `json:"templateID"`
-	Alias              string            `json:"alias,omitempty"`
-	ClientID           string            `json:"clientID,omitempty"`
-	State              string            `json:"state,omitempty"` // running or paused
+	SandboxID  string `json:"sandboxID"`
+	TemplateID string `json:"templateID"`
+	Alias      string `json:"alias,omitempty"`
+	ClientID   string `json:"clientID,omitempty"`
+	State      string `json:"state,omitempty"` // StateRunning or StatePaused
+	// Sleep is how deep it sleeps, SleepFrozen or SleepStored; empty: it is awake.
+	// One that is running and sleeps was put to sleep for being idle: any use
+	// wakes it.
+	Sleep string `json:"sleep,omitempty"`
+	// MemoryStoredBytes is what its memory takes on the disk.
+	MemoryStoredBytes int64 `json:"memoryStoredBytes,omitempty"`
+	// DiskUsedBytes is what it has written beyond its template.
+	DiskUsedBytes      int64             `json:"diskUsedBytes,omitempty"`
 	StartedAt          time.Time         `json:"startedAt,omitzero"`
 	EndAt              time.Time         `json:"endAt,omitzero"`
 	CPUCount           int               `json:"cpuCount,omitempty"`
 	MemoryMB           int               `json:"memoryMB,omitempty"`
 	DiskSizeMB         int               `json:"diskSizeMB,omitempty"`
 	Metadata           map[string]string `json:"metadata,omitempty"`
+	Lifecycle          *Lifecycle        `json:"lifecycle,omitempty"` // told by Get
 	EnvdVersion        string            `json:"envdVersion,omitempty"`
 	EnvdAccessToken    string            `json:"envdAccessToken,omitempty"`
 	TrafficAccessToken string            `json:"trafficAccessToken,omitempty"`
 	Domain             string            `json:"domain,omitempty"`
 }
 
+// The states that the API tells of, and the depths of sleep.
+const (
+	StateRunning = "running"
+	StatePaused  = "paused"
+
+	SleepFrozen = "frozen" // its memory is in the host's; wakes in a millisecond
+	SleepStored = "stored" // its memory is on the disk alone
+)
+
+// Lifecycle is what becomes of a sandbox when nobody uses it.
+type Lifecycle struct {
+	AutoResume bool   `json:"autoResume"` // any use wakes it after it was paused
+	OnTimeout  string `json:"onTimeout"`  // kill or pause
+}
+
 // NewSandbox is what is asked of Create.
 type NewSandbox struct {
 	TemplateID          string            `json:"templateID"`
-	Timeout             *int              `json:"timeout,omitempty"` // seconds to live; nil takes the server's default
+	Timeout             *int              `json:"timeout,omitempty"`         // seconds to live; nil takes the server's default
+	AutoPause           bool              `json:"autoPause,omitempty"`       // pause at the time-out, not end
+	AutoPauseMemory     *bool             `json:"autoPauseMemory,omitempty"` // false: the disk alone; nil: memory too
+	AutoResume          *AutoResume       `json:"autoResume,omitempty"`
 	Secure              bool              `json:"secure,omitempty"`
 	AllowInternetAccess *bool             `json:"allow_internet_access,omitempty"`
 	Metadata            map[string]string `json:"metadata,omitempty"`
 	EnvVars             map[string]string `json:"envVars,omitempty"`
+}
+
+// AutoResume says whether any use wakes a paused sandbox.
+type AutoResume struct {
+	Enabled bool `json:"enabled"`
 }
 
 // Create makes a sandbox and returns once it answers.
@@ -49,14 +80,14 @@ func (c *Client) Create(ctx context.Context, n NewSandbox) (Sandbox, error) {
 
 // ListFilter narrows List; its zero value lists all.
 type ListFilter struct {
-	States   []string
+	States   []string          // StateRunning, StatePaused
 	Metadata map[string]string // every pair must match
 	Template string
 }
 
 // List returns all sandboxes that match, newest first, walking through the pages.
 func (c *Client) List(ctx context.Context, f ListFilter) ([]Sandbox, error) {
-	q := url.Values{"limit": {"100"}}
+	q := url.Values{}
 	if len(f.States) > 0 {
 		q.Set("state", strings.Join(f.States, ","))
 	}
@@ -71,23 +102,7 @@ func (c *Client) List(ctx context.Context, f ListFilter) ([]Sandbox, error) {
 	if f.Template != "" {
 		q.Set("template", f.Template)
 	}
-	var all []Sandbox
-	for {
-		var page []Sandbox
-		h, err := c.do(ctx, call{method: http.MethodGet, path: []string{"v2", "sandboxes"}, query: q, out: &page})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, page...)
-		next := h.Get("X-Next-Token")
-		if next == "" {
-			return all, nil
-		}
-		if next == q.Get("nextToken") {
-			return nil, fmt.Errorf("list sandboxes: the server repeats page %q", next)
-		}
-		q.Set("nextToken", next)
-	}
+	return pages[Sandbox](ctx, c, []string{"v2", "sandboxes"}, q)
 }
 
 // Get returns one sandbox with its tokens.

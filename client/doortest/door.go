@@ -31,8 +31,10 @@ const (
 // Door is a running fake.
 type Door struct {
 	URL string
-	// PageSize is how many sandboxes a page of the listing has.
+	// PageSize is how many entries a page of a listing has.
 	PageSize int
+	// MaxSandboxes is how many there may be before forks are refused; 0 is no limit.
+	MaxSandboxes int
 
 	mu        sync.Mutex
 	sandboxes map[string]*client.Sandbox
@@ -40,6 +42,9 @@ type Door struct {
 	created   []client.NewSandbox
 	logs      map[string][]client.LogEntry
 	keys      map[string]client.APIKey
+	snapshots []snapshot
+	taken     int             // snapshots, those that are gone included
+	damaged   map[string]bool // sandboxes that cannot be resumed with their memory
 	guest     *httputil.ReverseProxy
 	server    *httptest.Server
 }
@@ -47,7 +52,8 @@ type Door struct {
 // New starts a door whose sandboxes are all the guest daemon at guestURL;
 // empty: there is none. It is closed with the test.
 func New(t testing.TB, guestURL string) *Door {
-	d := &Door{PageSize: 100, sandboxes: map[string]*client.Sandbox{}, logs: map[string][]client.LogEntry{}, keys: map[string]client.APIKey{}}
+	d := &Door{PageSize: 100, sandboxes: map[string]*client.Sandbox{}, logs: map[string][]client.LogEntry{},
+		keys: map[string]client.APIKey{}, damaged: map[string]bool{}}
 	if guestURL != "" {
 		u, err := url.Parse(guestURL)
 		if err != nil {
@@ -78,7 +84,7 @@ func (d *Door) Add(s client.Sandbox) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if s.State == "" {
-		s.State = "running"
+		s.State = client.StateRunning
 	}
 	d.sandboxes[s.SandboxID] = &s
 	d.order = append(d.order, s.SandboxID)
@@ -113,7 +119,7 @@ func (d *Door) handler() http.Handler {
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("POST /sandboxes", d.create)
 	mux.HandleFunc("GET /v2/sandboxes", d.list)
-	mux.HandleFunc("GET /sandboxes/{id}", d.one(func(w http.ResponseWriter, _ *http.Request, s *client.Sandbox) { reply(w, 200, s) }))
+	mux.HandleFunc("GET /sandboxes/{id}", d.one(d.get))
 	mux.HandleFunc("DELETE /sandboxes/{id}", d.one(d.kill))
 	mux.HandleFunc("POST /sandboxes/{id}/timeout", d.one(d.timeout))
 	mux.HandleFunc("GET /sandboxes/{id}/metrics", d.one(func(w http.ResponseWriter, _ *http.Request, s *client.Sandbox) {
@@ -123,6 +129,7 @@ func (d *Door) handler() http.Handler {
 	mux.HandleFunc("GET /templates", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, 200, []client.Template{{TemplateID: "tbase", Names: []string{"base"}, BuildStatus: "ready", CPUCount: 2, MemoryMB: 512, DiskSizeMB: 1024, UpdatedAt: time.Now()}})
 	})
+	d.sleepRoutes(mux)
 	mux.HandleFunc("/api-keys", d.apiKeys)
 	mux.HandleFunc("DELETE /api-keys/{id}", d.deleteKey)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -142,9 +149,13 @@ func (d *Door) handler() http.Handler {
 func (d *Door) toGuest(w http.ResponseWriter, r *http.Request, id string) {
 	d.mu.Lock()
 	s := d.sandboxes[id]
+	if s != nil && s.State == client.StatePaused && s.Lifecycle != nil && s.Lifecycle.AutoResume {
+		d.wake(s)
+	}
+	asleep := s != nil && s.State == client.StatePaused
 	d.mu.Unlock()
 	switch {
-	case s == nil:
+	case s == nil || asleep:
 		refuse(w, 502, "The sandbox was not found")
 	case r.Header.Get("E2b-Sandbox-Port") != "49983":
 		refuse(w, 502, "The sandbox is running but port is not open")
@@ -168,7 +179,10 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 400, "The body is not a sandbox")
 		return
 	}
-	if n.TemplateID != "base" {
+	d.mu.Lock()
+	known := n.TemplateID == "base" || slices.ContainsFunc(d.snapshots, func(s snapshot) bool { return s.SnapshotID == n.TemplateID })
+	d.mu.Unlock()
+	if !known {
 		refuse(w, 404, fmt.Sprintf("template '%s' not found", n.TemplateID))
 		return
 	}
@@ -179,7 +193,11 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	d.created = append(d.created, n)
 	s := client.Sandbox{SandboxID: fmt.Sprintf("i%019x", len(d.created)), TemplateID: "tbase", Alias: "base", StartedAt: time.Now(),
-		EndAt: time.Now().Add(time.Duration(ttl) * time.Second), CPUCount: 2, MemoryMB: 512, Metadata: n.Metadata}
+		EndAt: time.Now().Add(time.Duration(ttl) * time.Second), CPUCount: 2, MemoryMB: 512, Metadata: n.Metadata,
+		Lifecycle: &client.Lifecycle{OnTimeout: "kill", AutoResume: n.AutoResume != nil && n.AutoResume.Enabled}}
+	if n.AutoPause {
+		s.Lifecycle.OnTimeout = "pause"
+	}
 	if n.Secure {
 		s.EnvdAccessToken = GuestToken
 	}
@@ -205,16 +223,27 @@ func (d *Door) list(w http.ResponseWriter, r *http.Request) {
 		for k := range wanted {
 			keep = keep && s.Metadata[k] == wanted.Get(k)
 		}
-		if s.EnvdAccessToken = ""; keep {
+		if s.EnvdAccessToken, s.Lifecycle = "", nil; keep {
 			all = append(all, s)
 		}
 	}
+	reply(w, 200, page(d, w, all, from))
+}
+
+// page is the entries from one on, and tells where the next page begins.
+func page[T any](d *Door, w http.ResponseWriter, all []T, from int) []T {
 	all = all[min(from, len(all)):]
 	if len(all) > d.PageSize {
 		all = all[:d.PageSize]
 		w.Header().Set("X-Next-Token", strconv.Itoa(from+d.PageSize))
 	}
-	reply(w, 200, all)
+	return all
+}
+
+func (d *Door) get(w http.ResponseWriter, _ *http.Request, s *client.Sandbox) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	reply(w, 200, s)
 }
 
 // one finds the sandbox that a path names.
