@@ -7,10 +7,12 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.."
 # Snapshots restore only under the very same kernel. Raise the level when a
-# change of ours affects what is in a snapshot.
-level=1
+# change of ours affects what is in a snapshot. Tests build other levels.
+level=${ATOLL_SNAPSHOT_LEVEL:-2}
 version=$(go list -m -f '{{.Version}}' gvisor.dev/gvisor)-atoll$level
-CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X gvisor.dev/gvisor/runsc/version.version=$version" \
+patched=$(go run ./gvisor/patch)
+CGO_ENABLED=0 go build -trimpath -modfile "$patched" \
+	-ldflags "-s -w -X gvisor.dev/gvisor/runsc/version.version=$version" \
 	-o "$out/atoll-sandbox" ./cmd/atoll-sandbox
 "$out/atoll-sandbox" selfcheck
 "${CC:-cc}" -Os -static -nostdlib -ffreestanding -fno-builtin -fno-stack-protector -fno-pie -no-pie \

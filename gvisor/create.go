@@ -28,7 +28,8 @@ func (r *Runtime) Boot(ctx context.Context, spec Spec) error { return r.create(c
 
 // Restore creates a sandbox whose guest goes on from the checkpoint in
 // imageDir. spec.Rootfs must be a copy of the root as it was then: gVisor does
-// not notice another one. It returns with the guest running.
+// not notice another one. It returns with the guest running, or paused if the
+// spec says so.
 func (r *Runtime) Restore(ctx context.Context, spec Spec, imageDir string) error {
 	if !filepath.IsAbs(imageDir) {
 		return fmt.Errorf("checkpoint directory %q is not absolute", imageDir)
@@ -93,6 +94,7 @@ func (r *Runtime) attempt(ctx context.Context, g *guest, spec *Spec, imageDir st
 			Root: r.gvisorDir(), NetNS: r.netNS(), CgroupPath: r.cgroups.clonePath(spec.ID),
 			Rootfs: spec.Rootfs, Args: spec.Args, Env: spec.Env, Cwd: cwd, Hostname: spec.Hostname,
 			LogFile: spec.LogFile, Link: link, DebugDir: r.debugDir(),
+			Paused: spec.Paused && imageDir != "",
 		}}
 	for _, m := range spec.Mounts {
 		req.Create.Mounts = append(req.Create.Mounts, protocol.Mount(m))

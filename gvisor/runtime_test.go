@@ -220,6 +220,61 @@ func TestCheckpointAndRestoreTwice(t *testing.T) {
 	}
 }
 
+// A guest that is restored paused stands still, through a change of daemons,
+// until it is resumed; then it goes on where the checkpoint was taken.
+func TestRestorePaused(t *testing.T) {
+	h := newHarness(t)
+	s := h.spec("a", "spin")
+	h.must(h.Boot(t.Context(), s))
+	h.counts("a", 100)
+	h.must(h.Pause(t.Context(), "a"))
+	image := filepath.Join(h.dir, "image")
+	h.checkpoint(t.Context(), "a", image)
+	at := h.count("a")
+	for _, id := range []string{"b", "c"} {
+		c := h.spec(id, "spin")
+		c.Paused = true
+		h.must(os.WriteFile(filepath.Join(c.Rootfs, "count"), fmt.Append(nil, at), 0o644))
+		h.must(h.Restore(t.Context(), c, image))
+	}
+	check := func() {
+		t.Helper()
+		infos := h.List(t.Context())
+		if len(infos) != 3 || !infos[1].Paused || !infos[2].Paused || !infos[2].Alive {
+			t.Errorf("List = %+v", infos)
+		}
+		for _, id := range []string{"b", "c"} {
+			if n := h.count(id); n != at {
+				t.Errorf("guest %s, which is paused, went from %d to %d", id, at, n)
+			}
+			if b, err := os.ReadFile(filepath.Join(h.dir, id+".log")); err != nil || len(b) != 0 {
+				t.Errorf("guest %s, which is paused, said %q, %v", id, b, err)
+			}
+			if u, err := h.Usage(id); err != nil || u.Memory == 0 {
+				t.Errorf("Usage = %+v, %v", u, err)
+			}
+		}
+	}
+	// Time in which the guest would have counted: as much as another one needs.
+	h.must(h.Resume(t.Context(), "a"))
+	h.counts("a", at+1000)
+	check()
+	h.must(h.Close())
+	h.open()
+	h.counts("a", h.count("a")+1000)
+	check()
+	h.must(h.Resume(t.Context(), "b"))
+	h.counts("b", at)
+	// One that was restored paused can be paused and checkpointed again.
+	h.must(h.Pause(t.Context(), "b"))
+	h.checkpoint(t.Context(), "b", image+"2")
+	h.checkpoint(t.Context(), "c", image+"3")
+	h.must(h.Resume(t.Context(), "b"))
+	h.counts("b", h.count("b"))
+	h.must(h.Destroy(t.Context(), "c"))
+	h.nothingOf("c")
+}
+
 func TestDestroyLeavesNothing(t *testing.T) {
 	h := newHarness(t)
 	s := h.spec("a", "count")

@@ -60,6 +60,7 @@ type Create struct {
 	Link       *Link    `json:"link,omitempty"` // its packet socket is the request's one file
 	Mounts     []Mount  `json:"mounts,omitempty"`
 	DebugDir   string   `json:"debugDir,omitempty"`
+	Paused     bool     `json:"paused,omitempty"` // a restored guest does not run yet
 }
 
 // Mount shows a directory of the host in the guest, to be read only.

@@ -49,6 +49,9 @@ func (s *server) create(req *protocol.Request, files []*os.File) (protocol.Respo
 	s.children.add(cont.SandboxPid(), cont.GoferPid.Load())
 	if req.ImageDir != "" {
 		err = cont.Restore(conf, req.ImageDir, false, false, network)
+		if err == nil && c.Paused {
+			err = protocol.SetPaused(req.StateDir, true)
+		}
 	} else {
 		err = start(conf, cont, network)
 	}

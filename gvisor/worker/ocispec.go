@@ -21,9 +21,12 @@ var guestCapabilities = []string{
 	"CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG",
 }
 
+// startAnnotation tells our patched gVisor to leave a restored guest paused.
+const startAnnotation = "dev.atoll.start"
+
 // ociSpec describes the guest in the terms of the OCI runtime specification.
 // A restore demands that it equals the one of the checkpoint, but for root
-// path, host name, environment and namespaces.
+// path, host name, environment, annotations and namespaces.
 func ociSpec(c *protocol.Create) *specs.Spec {
 	nofile := uint64(1 << 20)
 	spec := &specs.Spec{
@@ -55,6 +58,9 @@ func ociSpec(c *protocol.Create) *specs.Spec {
 				{Type: specs.MountNamespace},
 			},
 		},
+	}
+	if c.Paused {
+		spec.Annotations = map[string]string{startAnnotation: "paused"}
 	}
 	for _, m := range c.Mounts {
 		spec.Mounts = append(spec.Mounts, specs.Mount{

@@ -1,9 +1,6 @@
 package worker
 
 import (
-	"errors"
-	"fmt"
-	"os"
 	_ "unsafe" // for linkname
 
 	"gvisor.dev/gvisor/pkg/seccomp/precompiledseccomp"
@@ -41,26 +38,4 @@ func byName(programs []precompiledseccomp.Program) map[string]precompiledseccomp
 		m[p.Name] = p
 	}
 	return m
-}
-
-// Selfcheck says whether the program was built right: with a version stamp,
-// without which a snapshot of another gVisor would be accepted, and with the
-// filters its options ask for.
-func selfcheck() error {
-	if stampedVersion() == "" {
-		return errors.New("built without a version stamp; use gvisor/build.sh")
-	}
-	useSentryPrograms()
-	useGoferPrograms()
-	if len(sentryPrograms) == 0 {
-		fmt.Fprintln(os.Stderr, "no filters were compiled ahead for this architecture; starts are slower")
-		return nil
-	}
-	if key := sentryFilterKey(); sentryRegistry[key].Name == "" {
-		return fmt.Errorf("no filter compiled ahead for sentry options %q; run go generate in gvisor/worker", key)
-	}
-	if key := goferFilterKey(); goferRegistry[key].Name == "" {
-		return fmt.Errorf("no filter compiled ahead for gofer options %q; run go generate in gvisor/worker", key)
-	}
-	return nil
 }

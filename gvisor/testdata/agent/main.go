@@ -17,6 +17,8 @@ func main() {
 	switch os.Args[1] {
 	case "count":
 		count()
+	case "spin":
+		spin()
 	case "serve":
 		serve()
 	case "eat":
@@ -43,6 +45,20 @@ func count() {
 		}
 		fmt.Println("count", n)
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// spin writes a growing number into a file as fast as it can, and every
+// hundredth to its output.
+func spin() {
+	f, err := os.OpenFile("/count", os.O_CREATE|os.O_WRONLY, 0o644)
+	must(err)
+	for n := 1; ; n++ {
+		_, err := f.WriteAt(fmt.Append(nil, n), 0)
+		must(err)
+		if n%100 == 0 {
+			fmt.Println("count", n)
+		}
 	}
 }
 

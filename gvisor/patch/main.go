@@ -1,0 +1,162 @@
+// Command patch makes the gVisor that we build: the released module with a few
+// sources changed, and a go.mod for `go build -modfile` that takes it instead
+// (-overlay refuses to change modules). It exists because a guest that is woken must not run before it is
+// recorded as awake, and gVisor has no option for that. The changes are few and
+// small; each must find the one place it was made for, or the build fails.
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// edit puts text behind the one place of a source that reads as after does.
+type edit struct {
+	source      string // path in gVisor's module
+	after, text string
+}
+
+var edits = []edit{
+	// A restored guest stays paused if its description asks for that. Pauses are
+	// counted, and counted before the guest's threads start, so that none runs.
+	{"runsc/boot/loader.go", `
+	log.Infof("Process should have started...")
+	l.watchdog.Start()
+`, `	if l.state == restoringUnstarted && l.root.spec.Annotations["dev.atoll.start"] == "paused" {
+		l.k.Pause()
+	}
+`},
+	// The self-check looks at this to see that the program was built patched.
+	{"runsc/boot/loader.go", `
+// ContainerRuntimeState is the runtime state of a container.
+type ContainerRuntimeState int
+`, `
+var atollPausedStart = true
+`},
+}
+
+func main() {
+	log.SetFlags(0)
+	path, err := run()
+	if err != nil {
+		log.Fatalf("patch gVisor: %v", err)
+	}
+	fmt.Println(path)
+}
+
+// run makes the patched module below bin, which git ignores, and returns the
+// path of a go.mod that takes it. Go writes the module's path into binaries, and
+// equal sources shall give equal binaries: so the path says what is in it, and
+// no more.
+func run() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "gvisor.dev/gvisor").Output()
+	if err != nil {
+		return "", fmt.Errorf("find its sources: %w", err)
+	}
+	released := strings.TrimSpace(string(out))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %q", filepath.Base(released), edits))
+	dir := filepath.Join("bin", "gvisor-"+hex.EncodeToString(sum[:4]))
+	patched := filepath.Join(dir, "module")
+	if _, err := os.Stat(filepath.Join(patched, "go.mod")); err != nil {
+		os.RemoveAll(patched) // links to sources that are gone
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return "", err
+		}
+		made, err := os.MkdirTemp(dir, "new-")
+		if err != nil {
+			return "", err
+		}
+		defer os.RemoveAll(made)
+		if err := write(released, made); err != nil {
+			return "", err
+		}
+		if err := os.Rename(made, patched); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", err // if it exists, another build was faster
+		}
+	}
+	return filepath.Join(dir, "go.mod"), errors.Join(
+		copyFile("go.sum", filepath.Join(dir, "go.sum"), ""),
+		copyFile("go.mod", filepath.Join(dir, "go.mod"), "\nreplace gvisor.dev/gvisor => ./"+patched+"\n"))
+}
+
+// copyFile replaces one file by another and more text, at once: several builds
+// may run.
+func copyFile(from, to, more string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(to), "new-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails if it was renamed
+	_, err = f.Write(append(b, more...))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), to)
+}
+
+// write makes a copy of the module, patched. What is not patched, and nor is
+// anything below it, is a link to the original.
+func write(module, dir string) error {
+	dirs := map[string]bool{".": true} // that are not links themselves
+	texts := make(map[string]string)
+	for _, e := range edits {
+		for d := filepath.Dir(e.source); !dirs[d]; d = filepath.Dir(d) {
+			dirs[d] = true
+		}
+		if texts[e.source] == "" {
+			b, err := os.ReadFile(filepath.Join(module, e.source))
+			if err != nil {
+				return err
+			}
+			texts[e.source] = string(b)
+		}
+		if n := strings.Count(texts[e.source], e.after); n != 1 {
+			return fmt.Errorf("%s has %d places that read as follows, not one; look at what has changed there:\n%s", e.source, n, e.after)
+		}
+		texts[e.source] = strings.Replace(texts[e.source], e.after, e.after+e.text, 1)
+	}
+	for d := range dirs {
+		if err := link(module, dir, d, dirs, texts); err != nil {
+			return err
+		}
+	}
+	for source, text := range texts {
+		if err := os.WriteFile(filepath.Join(dir, source), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// link makes the directory sub with links to what is in the original.
+func link(module, dir, sub string, dirs map[string]bool, texts map[string]string) error {
+	if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(filepath.Join(module, sub))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(sub, e.Name())
+		if dirs[path] || texts[path] != "" {
+			continue
+		}
+		if err := os.Symlink(filepath.Join(module, path), filepath.Join(dir, path)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
