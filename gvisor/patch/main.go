@@ -63,7 +63,7 @@ func run() (string, error) {
 	}
 	released := strings.TrimSpace(string(out))
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %q", filepath.Base(released), edits))
-	dir := filepath.Join("bin", "gvisor-"+hex.EncodeToString(sum[:4]))
+	dir := filepath.Join("bin", ".gvisor-"+hex.EncodeToString(sum[:4]))
 	patched := filepath.Join(dir, "module")
 	if _, err := os.Stat(filepath.Join(patched, "go.mod")); err != nil {
 		os.RemoveAll(patched) // links to sources that are gone
