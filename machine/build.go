@@ -120,7 +120,8 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 	if g.slot, err = e.network.Acquire(ctx, network.Policy{}); err != nil {
 		return fmt.Errorf("take a network slot: %w", err)
 	}
-	if err := e.startGuest(ctx, g, record, staged.Path, ""); err != nil {
+	l := launch{tree: staged.Path, bundle: e.config.Bundle, cpus: record.CPUs, memoryMB: record.MemoryMB}
+	if err := e.startGuest(ctx, g, l); err != nil {
 		return err
 	}
 	if err := warmUp(ctx, g.control.address, 3); err != nil {

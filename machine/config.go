@@ -19,13 +19,22 @@ const (
 	DefaultPool = 4
 	// DefaultPoolMax bounds the warm guests of one template however high the demand.
 	DefaultPoolMax = 16
+	// DefaultLinger is how long a paused machine stays in memory too.
+	DefaultLinger = 30 * time.Second
+	// reserveShare of the host's memory is what MemoryReserve 0 stands for.
+	reserveShare = 20
 
 	makeTimeout   = 30 * time.Second // making one live guest
 	readyTimeout  = 10 * time.Second // from the guest's start until its daemon answers
 	endTimeout    = 30 * time.Second // taking one apart
+	sleepTimeout  = 2 * time.Minute  // putting one to sleep, or waking it
+	pauseAgain    = 10 * time.Second // after a pause at a deadline failed
+	pressureIdle  = time.Second      // who was used within it keeps its memory
 	disksAhead    = 8                // copies of each template's disk that wait for a machine
 	sampleEvery   = 5 * time.Second
 	sampleKeep    = 720            // samples a machine: an hour
+	// sampleKeepAsleep is how many are kept while it sleeps.
+	sampleKeepAsleep = 24
 	endedKeep     = 24 * time.Hour // how long ended machines and their logs are remembered
 	endedLogBytes = 1 << 20        // of the log of an ended machine
 	logReadBytes  = 8 << 20        // of the log of a running machine, newest
@@ -61,6 +70,18 @@ type Config struct {
 	// Cold boots every machine instead of restoring a snapshot. It exists to
 	// measure what snapshots are worth.
 	Cold bool
+	// Idle is the policy of machines that have none of their own.
+	Idle IdlePolicy
+	// Linger is how long a paused machine, which is on the disk, stays in
+	// memory as well, so that it wakes at once.
+	Linger time.Duration
+	// MemoryReserve is how much of the host's memory, in bytes, shall stay
+	// available: below it the longest-idle machines are written to the disk.
+	// 0 takes a twentieth of it all; a negative value never does that.
+	MemoryReserve int64
+	// TeamLimit says how many machines a team may have awake; 0 is no limit. It
+	// counts where a request wakes a paused machine. nil: no limit.
+	TeamLimit func(team string) int
 	// DiskPoolBytes is the size of the disk pool when it must be made; 0
 	// chooses by the free space.
 	DiskPoolBytes int64
@@ -94,8 +115,18 @@ func (c *Config) check() error {
 		return fmt.Errorf("%w: the engine needs its data, run and binary folders", ErrInvalid)
 	case c.Instance == "" || len(c.Instance) > 6:
 		return fmt.Errorf("%w: the instance name %q must have 1 to 6 characters", ErrInvalid, c.Instance)
-	case c.Pool < 0 || c.PoolMax < 0 || c.MaxTimeout < 0:
-		return fmt.Errorf("%w: pool sizes and time-outs cannot be negative", ErrInvalid)
+	case c.Pool < 0 || c.PoolMax < 0 || c.MaxTimeout < 0 || c.Linger < 0 || c.Idle.Freeze < 0 || c.Idle.Store < 0:
+		return fmt.Errorf("%w: pool sizes and times cannot be negative", ErrInvalid)
+	}
+	if c.TeamLimit == nil {
+		c.TeamLimit = func(string) int { return 0 }
+	}
+	if c.MemoryReserve == 0 {
+		total, err := HostMemory()
+		if err != nil {
+			return fmt.Errorf("read the host's memory: %w", err)
+		}
+		c.MemoryReserve = total / reserveShare
 	}
 	if c.Now == nil {
 		c.Now = time.Now

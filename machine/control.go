@@ -208,7 +208,11 @@ func (e *Engine) Dial(ctx context.Context, id string, port int) (net.Conn, error
 	if port < 1 || port > 65535 {
 		return nil, fmt.Errorf("%w: %d is not a TCP port", ErrInvalid, port)
 	}
-	c := m.guest.control
+	g := m.live()
+	if g == nil {
+		return nil, fmt.Errorf("%w: machine %q is asleep", ErrUnavailable, id)
+	}
+	c := g.control
 	conn, err := dialGuest(ctx, c.address, port)
 	if err == nil {
 		return conn, nil

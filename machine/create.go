@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/atoll-cloud/atoll/network"
 	"github.com/atoll-cloud/atoll/observe"
 	"github.com/atoll-cloud/atoll/wire"
 )
@@ -18,11 +19,14 @@ func (e *Engine) Create(ctx context.Context, spec CreateSpec) (Machine, error) {
 	if err != nil {
 		return Machine{}, err
 	}
-	if err := e.reserve(spec); err != nil {
+	if err := e.begin(); err != nil {
 		return Machine{}, err
 	}
 	defer e.creating.Done()
-	m, warm, err := e.create(ctx, t, spec)
+	if err := e.reserve(spec.Team, spec.MaxConcurrent); err != nil {
+		return Machine{}, err
+	}
+	m, warm, err := e.create(ctx, t, spec, "")
 	e.meters.created(warm, time.Since(start), err)
 	if err != nil {
 		e.release(spec.Team)
@@ -38,8 +42,9 @@ func (e *Engine) Create(ctx context.Context, spec CreateSpec) (Machine, error) {
 }
 
 // create claims a warm guest or makes one, gives it its identity and records it.
-func (e *Engine) create(ctx context.Context, t *template, spec CreateSpec) (*instance, bool, error) {
-	g, warm, err := e.claim(ctx, t)
+// The parent is the machine it is forked from, if any.
+func (e *Engine) create(ctx context.Context, t *template, spec CreateSpec, parent string) (*instance, bool, error) {
+	g, warm, err := e.claim(ctx, t, spec.Network)
 	if err != nil {
 		return nil, false, err
 	}
@@ -48,6 +53,7 @@ func (e *Engine) create(ctx context.Context, t *template, spec CreateSpec) (*ins
 		ID: g.id, Team: spec.Team, State: Creating, CreatedAt: now, Slot: g.slot.Index,
 		Metadata: spec.Metadata, Env: spec.Env, Network: spec.Network, Door: spec.Door,
 		AccessToken: spec.AccessToken, TrafficToken: spec.TrafficToken, ControlToken: newToken(),
+		Lifecycle: spec.Lifecycle, Timeout: spec.Timeout, Bundle: e.config.Bundle, Parent: parent,
 	}
 	record.fromTemplate(t.snapshot())
 	if spec.Timeout > 0 {
@@ -57,7 +63,7 @@ func (e *Engine) create(ctx context.Context, t *template, spec CreateSpec) (*ins
 	m := newInstance(record, g)
 	m.op.Lock()
 	defer m.op.Unlock()
-	if err := e.identify(ctx, m); err != nil {
+	if err := e.identify(ctx, m, t.snapshot().Snapshot != nil); err != nil {
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 		defer cancel()
 		return nil, warm, errors.Join(err, e.takeApart(cleanup, g))
@@ -66,8 +72,9 @@ func (e *Engine) create(ctx context.Context, t *template, spec CreateSpec) (*ins
 	e.instances[record.ID] = m
 	e.mu.Unlock()
 	t.spawned(now)
+	m.connect()
 	e.schedule(m)
-	e.watch(m)
+	e.watch(m, g)
 	return m, warm, nil
 }
 
@@ -77,16 +84,24 @@ func (r *Machine) fromTemplate(t Template) {
 		r.Alias = t.Names[0]
 	}
 	r.CPUs, r.MemoryMB, r.DiskMB = t.CPUs, t.MemoryMB, t.DiskMB
+	if t.Snapshot != nil {
+		r.Bundle = t.Snapshot.Image.Bundle
+	}
 }
 
 // identify gives a live guest all that must differ between copies of a
 // snapshot, then records it as running.
-func (e *Engine) identify(ctx context.Context, m *instance) error {
-	record := m.record()
-	slot := m.guest.slot
-	if err := slot.SetPolicy(record.Network); err != nil {
-		return fmt.Errorf("set the network policy: %w", err)
+func (e *Engine) identify(ctx context.Context, m *instance, isCopy bool) error {
+	g := m.live()
+	if err := g.control.init(ctx, e.identity(m.record(), g, isCopy)); err != nil {
+		return err
 	}
+	return e.move(ctx, m, Running, "", nil)
+}
+
+// identity is what makes a guest the machine of that record. In a copy of a
+// machine programs run already, which must not go on as if they were alone.
+func (e *Engine) identity(record Machine, g *guest, isCopy bool) wire.Init {
 	env := make(map[string]string, len(record.Env)+3)
 	for k, v := range record.Env {
 		env[k] = v
@@ -94,7 +109,7 @@ func (e *Engine) identify(ctx context.Context, m *instance) error {
 	env["E2B_SANDBOX"] = "true"
 	env["E2B_SANDBOX_ID"] = record.ID
 	env["E2B_TEMPLATE_ID"] = record.TemplateID
-	body := wire.Init{
+	return wire.Init{
 		EnvVars:        env,
 		AccessToken:    record.AccessToken,
 		Timestamp:      e.now().UTC().Format(time.RFC3339Nano),
@@ -103,26 +118,22 @@ func (e *Engine) identify(ctx context.Context, m *instance) error {
 		ControlToken:   record.ControlToken,
 		Hostname:       record.ID,
 		MachineID:      newToken()[:32],
-		Nameservers:    []string{slot.DNS.String()},
+		Nameservers:    []string{g.slot.DNS.String()},
 	}
-	if err := m.guest.control.init(ctx, body); err != nil {
-		return err
-	}
-	return e.move(ctx, m, Running, "")
 }
 
-// claim takes a warm guest of the template, or makes one when there is none.
-func (e *Engine) claim(ctx context.Context, t *template) (g *guest, warm bool, err error) {
-	e.pool.demand(t, time.Now())
+// claim takes a warm guest of the template, or makes one when there is none. It
+// runs, and the network policy holds for it.
+func (e *Engine) claim(ctx context.Context, t *template, p network.Policy) (g *guest, warm bool, err error) {
+	if !t.once {
+		e.pool.demand(t, time.Now())
+	}
 	for {
 		g := e.pool.take(t)
 		if g == nil {
-			e.pool.want(1)
-			defer e.pool.want(-1)
-			g, err := e.makeGuest(ctx, t)
-			return g, false, err
+			break
 		}
-		err := e.runtime.Resume(ctx, g.id)
+		err := e.letRun(ctx, g, p)
 		if err == nil {
 			return g, true, nil
 		}
@@ -130,6 +141,31 @@ func (e *Engine) claim(ctx context.Context, t *template) (g *guest, warm bool, e
 		e.log.Warn("a warm guest did not resume and is removed", "machine", g.id, "error", err)
 		e.discard(g)
 	}
+	e.pool.want(1)
+	defer e.pool.want(-1)
+	if g, err = e.makeGuest(ctx, t); err != nil {
+		return nil, false, err
+	}
+	if err := e.letRun(ctx, g, p); err != nil {
+		e.discard(g)
+		return nil, false, err
+	}
+	return g, false, nil
+}
+
+// letRun lets a guest that is paused run, under the network policy.
+func (e *Engine) letRun(ctx context.Context, g *guest, p network.Policy) error {
+	if err := g.slot.SetPolicy(p); err != nil {
+		return fmt.Errorf("set the network policy: %w", err)
+	}
+	if !g.paused {
+		return nil
+	}
+	if err := e.runtime.Resume(ctx, g.id); err != nil {
+		return fmt.Errorf("let the guest run: %w", err)
+	}
+	g.paused = false
+	return nil
 }
 
 // discard takes a guest apart that no machine owns.
@@ -141,20 +177,29 @@ func (e *Engine) discard(g *guest) {
 	}
 }
 
-// reserve counts one more machine of the team, within its limit. Whoever ends
-// the machine, or fails to make it, gives the place back with release.
-func (e *Engine) reserve(spec CreateSpec) error {
+// begin announces work that makes or wakes a guest, which a closing engine
+// waits for and does not begin. e.creating.Done ends it.
+func (e *Engine) begin() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.life.Err() != nil {
 		return fmt.Errorf("%w: this node is shutting down", ErrUnavailable)
 	}
-	if n := e.held[spec.Team]; spec.MaxConcurrent > 0 && n >= spec.MaxConcurrent {
-		return fmt.Errorf("%w: the team has %d sandboxes at once and its limit is %d: kill one or raise the limit",
-			ErrLimit, n, spec.MaxConcurrent)
-	}
-	e.held[spec.Team]++
 	e.creating.Add(1)
+	return nil
+}
+
+// reserve counts one more machine of the team, within its limit; 0 is none.
+// Whoever ends or pauses the machine, or fails to make it, gives the place back
+// with release.
+func (e *Engine) reserve(team string, limit int) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := e.held[team]; limit > 0 && n >= limit {
+		return fmt.Errorf("%w: the team has %d sandboxes at once and its limit is %d: pause or kill one, or raise the limit",
+			ErrLimit, n, limit)
+	}
+	e.held[team]++
 	return nil
 }
 
@@ -172,14 +217,8 @@ func (e *Engine) checkSpec(spec CreateSpec) (*template, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit := e.config.MaxTimeout
-	switch {
-	case spec.Timeout < 0:
-		return nil, fmt.Errorf("%w: a time-out cannot be negative", ErrInvalid)
-	case limit > 0 && spec.Timeout == 0:
-		return nil, fmt.Errorf("%w: machines without a time-out are not allowed here; the longest is %s", ErrInvalid, limit)
-	case limit > 0 && spec.Timeout > limit:
-		return nil, fmt.Errorf("%w: the time-out %s is over the longest allowed, %s", ErrInvalid, spec.Timeout, limit)
+	if err := e.checkTimeout(spec.Timeout); err != nil {
+		return nil, err
 	}
 	for what, m := range map[string]map[string]string{"metadata": spec.Metadata, "environment": spec.Env} {
 		size := 0
@@ -192,4 +231,17 @@ func (e *Engine) checkSpec(spec CreateSpec) (*template, error) {
 		}
 	}
 	return t, nil
+}
+
+func (e *Engine) checkTimeout(t time.Duration) error {
+	limit := e.config.MaxTimeout
+	switch {
+	case t < 0:
+		return fmt.Errorf("%w: a time-out cannot be negative", ErrInvalid)
+	case limit > 0 && t == 0:
+		return fmt.Errorf("%w: machines without a time-out are not allowed here; the longest is %s", ErrInvalid, limit)
+	case limit > 0 && t > limit:
+		return fmt.Errorf("%w: the time-out %s is over the longest allowed, %s", ErrInvalid, t, limit)
+	}
+	return nil
 }

@@ -126,7 +126,7 @@ func (e *Engine) running(id string) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s := m.record().State; s != Running {
+	if s := m.state(); s != Running {
 		return nil, fmt.Errorf("%w: machine %q is %s", ErrNotFound, id, s)
 	}
 	return m, nil
@@ -135,14 +135,17 @@ func (e *Engine) running(id string) (*instance, error) {
 // SetDeadline replaces the time at which a machine ends; zero means never.
 // With onlyLater an earlier time than the present one changes nothing.
 func (e *Engine) SetDeadline(ctx context.Context, id string, t time.Time, onlyLater bool) (Machine, error) {
-	return e.change(ctx, id, func(m *instance, record *Machine) error {
+	return e.change(ctx, id, func(_ *instance, record *Machine) error {
 		if onlyLater && (record.Deadline.IsZero() || (!t.IsZero() && t.Before(record.Deadline))) {
 			return nil
 		}
 		if limit := e.config.MaxTimeout; limit > 0 && (t.IsZero() || t.After(e.now().Add(limit+time.Second))) {
 			return fmt.Errorf("%w: a machine may live for %s at most from now on", ErrInvalid, limit)
 		}
-		record.Deadline = t
+		record.Deadline, record.Timeout = t, 0
+		if !t.IsZero() {
+			record.Timeout = max(t.Sub(e.now()), 0)
+		}
 		return nil
 	})
 }
@@ -150,8 +153,10 @@ func (e *Engine) SetDeadline(ctx context.Context, id string, t time.Time, onlyLa
 // SetNetwork replaces a machine's egress policy at once.
 func (e *Engine) SetNetwork(ctx context.Context, id string, p network.Policy) error {
 	_, err := e.change(ctx, id, func(m *instance, record *Machine) error {
-		if err := m.guest.slot.SetPolicy(p); err != nil {
-			return fmt.Errorf("set the network policy of machine %s: %w", id, err)
+		if g := m.live(); g != nil {
+			if err := g.slot.SetPolicy(p); err != nil {
+				return fmt.Errorf("set the network policy of machine %s: %w", id, err)
+			}
 		}
 		record.Network = p
 		return nil
@@ -159,7 +164,8 @@ func (e *Engine) SetNetwork(ctx context.Context, id string, p network.Policy) er
 	return err
 }
 
-// change edits the record of a running machine, saves it and arms its timer.
+// change edits the record of a machine that is not paused, saves it and arms its
+// timer. It wakes nobody.
 func (e *Engine) change(ctx context.Context, id string, edit func(*instance, *Machine) error) (Machine, error) {
 	m, err := e.instance(id)
 	if err != nil {
@@ -168,7 +174,10 @@ func (e *Engine) change(ctx context.Context, id string, edit func(*instance, *Ma
 	m.op.Lock()
 	defer m.op.Unlock()
 	record := m.record()
-	if record.State != Running {
+	if record.Paused {
+		return Machine{}, fmt.Errorf("%w: machine %q is paused: resume it first", ErrPaused, id)
+	}
+	if record.State != Running && !record.State.Asleep() {
 		return Machine{}, fmt.Errorf("%w: machine %q is %s", ErrNotFound, id, record.State)
 	}
 	if err := edit(m, &record); err != nil {
@@ -198,30 +207,44 @@ func (e *Engine) Kill(ctx context.Context, id, reason string) error {
 func (e *Engine) finish(ctx context.Context, m *instance, reason string) error {
 	m.op.Lock()
 	defer m.op.Unlock()
+	return e.end(ctx, m, reason)
+}
+
+// end is finish for a caller that holds m.op.
+func (e *Engine) end(ctx context.Context, m *instance, reason string) error {
 	record := m.record()
 	if record.State == Ended {
 		return fmt.Errorf("%w: machine %q has ended", ErrNotFound, record.ID)
 	}
-	if m.timer != nil {
-		m.timer.Stop()
+	for _, timer := range []*time.Timer{m.timer, m.linger} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	if record.State != Ending {
-		if err := e.move(ctx, m, Ending, reason); err != nil {
+		if err := e.move(ctx, m, Ending, reason, nil); err != nil {
 			return err
 		}
 	}
-	if err := e.takeApart(ctx, m.guest); err != nil {
+	m.sever()
+	g := m.live()
+	if g == nil {
+		g = &guest{id: record.ID, named: true}
+	}
+	if err := e.takeApart(ctx, g); err != nil {
 		e.log.Error("a machine could not be taken apart; it is tried again at the next start", "machine", record.ID, "error", err)
 		return err
 	}
-	if err := e.move(ctx, m, Ended, ""); err != nil {
+	if err := e.move(ctx, m, Ended, "", nil); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	delete(e.instances, record.ID)
 	e.mu.Unlock()
 	close(m.done)
-	e.release(record.Team)
+	if !record.Paused {
+		e.release(record.Team)
+	}
 	reason = m.record().EndReason // of whoever was first
 	e.meters.ended(reason)
 	e.log.Info("machine ended", "machine", record.ID, "reason", reason, "request", observe.RequestID(ctx))
@@ -236,18 +259,30 @@ func (e *Engine) exitReason(id string) string {
 	return ReasonExited
 }
 
-// watch ends a machine whose guest has exited by itself.
-func (e *Engine) watch(m *instance) {
+// watch ends a machine whose guest has exited by itself. One whose memory is on
+// the disk as well only loses what it had in the host's memory.
+func (e *Engine) watch(m *instance, g *guest) {
 	e.background.Go(func() {
 		select {
 		case <-e.life.Done():
+			return
 		case <-m.done:
-		case <-e.runtime.Exited(m.guest.id):
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(e.life), endTimeout)
-			defer cancel()
-			if err := e.finish(ctx, m, e.exitReason(m.guest.id)); err != nil && !errors.Is(err, ErrNotFound) {
-				e.log.Error("end a machine whose guest exited", "machine", m.guest.id, "error", err)
-			}
+			return
+		case <-e.runtime.Exited(g.id):
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(e.life), endTimeout)
+		defer cancel()
+		m.op.Lock()
+		defer m.op.Unlock()
+		if m.live() != g {
+			return // let go on purpose
+		}
+		if m.state() == Stored {
+			e.letGo(ctx, m)
+			return
+		}
+		if err := e.end(ctx, m, e.exitReason(g.id)); err != nil && !errors.Is(err, ErrNotFound) {
+			e.log.Error("end a machine whose guest exited", "machine", g.id, "error", err)
 		}
 	})
 }

@@ -32,7 +32,9 @@ const (
 const mib = 1 << 20
 
 // makeGuest makes a live guest of a template: a copy of its disk, a network
-// slot, its snapshot restored. The guest answers, and has no identity yet.
+// slot, its snapshot restored. The guest answers, and has no identity yet. One
+// made of a machine's snapshot is left paused, since programs are in it that
+// must not run before it has.
 func (e *Engine) makeGuest(ctx context.Context, t *template) (_ *guest, err error) {
 	select {
 	case e.making <- struct{}{}:
@@ -58,19 +60,35 @@ func (e *Engine) makeGuest(ctx context.Context, t *template) (_ *guest, err erro
 	if g.slot, err = e.network.Acquire(ctx, network.Policy{}); err != nil {
 		return nil, fmt.Errorf("take a network slot: %w", err)
 	}
-	image := t.memory
-	if e.config.Cold {
-		image = ""
+	record := t.snapshot()
+	l := launch{tree: tree, image: t.memory, bundle: e.config.Bundle, cpus: record.CPUs, memoryMB: record.MemoryMB}
+	if s := record.Snapshot; s != nil {
+		l.bundle, l.paused = s.Image.Bundle, true
+	} else if e.config.Cold {
+		l.image = ""
 	}
-	if err := e.startGuest(ctx, g, t.snapshot(), tree, image); err != nil {
+	if err := e.startGuest(ctx, g, l); err != nil {
 		return nil, err
+	}
+	if record.Snapshot != nil {
+		g.control.token = record.Snapshot.ControlToken
 	}
 	return g, nil
 }
 
-// startGuest restores a memory image, or boots where there is none, on the
-// guest's disk and slot, and waits for the daemon inside.
-func (e *Engine) startGuest(ctx context.Context, g *guest, t Template, tree, image string) error {
+// launch is how a guest comes to life on its disk and its slot.
+type launch struct {
+	tree           string // folder of the tree with its root file system
+	image          string // folder of its memory image; empty: it boots
+	bundle         string // version of the helper binaries it runs on
+	cpus, memoryMB int
+	// paused leaves a restored guest paused, before its first instruction.
+	// Others are waited for until the daemon inside answers.
+	paused bool
+}
+
+// startGuest restores a memory image, or boots where there is none.
+func (e *Engine) startGuest(ctx context.Context, g *guest, l launch) error {
 	tap, err := g.slot.OpenTap()
 	if err != nil {
 		return fmt.Errorf("open the network slot: %w", err)
@@ -78,16 +96,18 @@ func (e *Engine) startGuest(ctx context.Context, g *guest, t Template, tree, ima
 	defer tap.Close()
 	spec := gvisor.Spec{
 		ID:          g.id,
-		Rootfs:      filepath.Join(tree, rootfsFolder),
+		Rootfs:      filepath.Join(l.tree, rootfsFolder),
 		Args:        []string{guestBinary},
 		Env:         guestEnv,
 		Cwd:         "/",
 		Hostname:    "atoll",
-		CPUs:        float64(t.CPUs),
-		MemoryBytes: int64(t.MemoryMB) * mib,
+		CPUs:        float64(l.cpus),
+		MemoryBytes: int64(l.memoryMB) * mib,
 		PIDs:        hostPIDs,
-		LogFile:     filepath.Join(tree, logFile),
-		Mounts:      []gvisor.Mount{{Source: e.config.guestDir(e.config.Bundle), Target: guestFolder}},
+		BinDir:      e.config.binDir(l.bundle),
+		Paused:      l.paused,
+		LogFile:     filepath.Join(l.tree, logFile),
+		Mounts:      []gvisor.Mount{{Source: e.config.guestDir(l.bundle), Target: guestFolder}},
 		Link: &gvisor.Link{
 			Tap:     tap,
 			Name:    "eth0",
@@ -100,18 +120,32 @@ func (e *Engine) startGuest(ctx context.Context, g *guest, t Template, tree, ima
 			UplinkMTU:  g.slot.UplinkMTU,
 		},
 	}
-	if image == "" {
+	if l.image == "" {
 		err = e.runtime.Boot(ctx, spec)
 	} else {
-		err = e.runtime.Restore(ctx, spec, image)
+		err = e.runtime.Restore(ctx, spec, l.image)
 	}
 	if err != nil {
-		return fmt.Errorf("start the guest: %w", err)
+		return fmt.Errorf("start the guest: %w", imageError(err))
 	}
 	g.control = &control{address: g.slot.Address.Addr()}
+	if g.paused = l.paused; g.paused {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	return g.control.ready(ctx)
+}
+
+// imageError turns the runtime's complaints about an image into ours.
+func imageError(err error) error {
+	switch {
+	case errors.Is(err, gvisor.ErrDamaged):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case errors.Is(err, gvisor.ErrIncompatible):
+		return fmt.Errorf("%w: %w", ErrIncompatible, err)
+	}
+	return err
 }
 
 // guestEnv is the environment of the guest daemon. It runs on one processor:
@@ -132,31 +166,41 @@ const (
 	hostPIDs = 8192
 )
 
-// takeApart frees all that a guest occupies. It goes on after an error, so
-// that one stuck part does not keep the others, and may be called again.
-func (e *Engine) takeApart(ctx context.Context, g *guest) error {
+// endGuest ends a guest's processes and gives back its slot and its memory. Its
+// disk stays. It may be called again after an error.
+func (e *Engine) endGuest(ctx context.Context, g *guest) error {
 	if g.control != nil {
 		g.control.close()
 	}
-	var errs []error
 	if err := e.runtime.Destroy(ctx, g.id); err != nil {
-		errs = append(errs, fmt.Errorf("end the guest: %w", err))
-	} else if g.slot != nil {
+		return fmt.Errorf("end the guest: %w", err)
+	}
+	if g.slot != nil {
 		// A slot in use must not be given to another machine: only after the end.
 		e.network.Release(g.slot)
 		g.slot = nil
 	}
-	if len(errs) == 0 {
-		if g.named {
-			if err := e.keepLog(g.id); err != nil {
-				e.log.Warn("the log of an ended machine was not kept", "machine", g.id, "error", err)
-			}
+	return nil
+}
+
+// takeApart frees all that a guest occupies, its disk and image included. It
+// may be called again after an error.
+func (e *Engine) takeApart(ctx context.Context, g *guest) error {
+	if err := e.endGuest(ctx, g); err != nil {
+		return err
+	}
+	if g.named {
+		if err := e.keepLog(g.id); err != nil {
+			e.log.Warn("the log of an ended machine was not kept", "machine", g.id, "error", err)
 		}
-		if err := e.disks.Remove(ctx, machineTrees+g.id); err != nil {
-			errs = append(errs, fmt.Errorf("remove the disk: %w", err))
+		if err := e.removeImage(g.id); err != nil {
+			return err
 		}
 	}
-	return errors.Join(errs...)
+	if err := e.disks.Remove(ctx, machineTrees+g.id); err != nil {
+		return fmt.Errorf("remove the disk: %w", err)
+	}
+	return nil
 }
 
 // timed runs f and returns how long it took.

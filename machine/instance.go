@@ -20,26 +20,67 @@ type guest struct {
 	slot     *network.Slot
 	control  *control
 	named    bool // it is a machine's, not the pool's
+	paused   bool // it was restored and has not run yet
 }
 
 // instance is the engine's hold on one machine.
 //
 // Lock order: op before mu. op serialises lifecycle operations and may be held
-// for long; mu guards the record and is held for a copy only.
+// for long; mu guards what is below it and is held for a copy only.
 type instance struct {
-	op    sync.Mutex
-	guest *guest
-	timer *time.Timer // ends the machine at its deadline; guarded by op
-	done  chan struct{}
+	op     sync.Mutex
+	timer  *time.Timer // acts at the machine's deadline; guarded by op
+	linger *time.Timer // lets go of a stored machine's memory; guarded by op
+	done   chan struct{}
 
-	mu  sync.Mutex
-	rec Machine
+	mu      sync.Mutex
+	rec     Machine
+	guest   *guest        // nil where the machine is on the disk alone
+	severed chan struct{} // closed when connections to it are dead; nil while it never ran
 
+	use     use
 	samples samples
 }
 
 func newInstance(record Machine, g *guest) *instance {
-	return &instance{guest: g, rec: record, done: make(chan struct{})}
+	m := &instance{guest: g, rec: record, done: make(chan struct{})}
+	m.use.touch()
+	return m
+}
+
+// live returns the machine's guest, or nil where there is none in memory.
+func (m *instance) live() *guest {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.guest
+}
+
+func (m *instance) setLive(g *guest) {
+	m.mu.Lock()
+	m.guest = g
+	m.mu.Unlock()
+}
+
+func (m *instance) state() State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rec.State
+}
+
+// connect begins a time in which connections to the machine hold; sever ends it.
+func (m *instance) connect() {
+	m.mu.Lock()
+	m.severed = make(chan struct{})
+	m.mu.Unlock()
+}
+
+func (m *instance) sever() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.severed != nil {
+		close(m.severed)
+		m.severed = nil
+	}
 }
 
 // record returns a copy of the machine's record. Its maps are never written
@@ -63,29 +104,36 @@ func (e *Engine) schedule(m *instance) {
 		m.timer = nil
 	}
 	record := m.record()
-	if record.Deadline.IsZero() {
+	if record.Deadline.IsZero() || record.Paused {
 		return
 	}
 	m.timer = time.AfterFunc(record.Deadline.Sub(e.now()), func() { e.expire(m) })
 }
 
-// expire ends a machine whose deadline has passed. The timer may fire before
-// that, when the deadline was moved or the host's clock was set back: then it
-// is armed again.
+// expire ends or pauses a machine whose deadline has passed. The timer may fire
+// before that, when the deadline was moved or the host's clock was set back:
+// then it is armed again.
 func (e *Engine) expire(m *instance) {
-	record := m.record()
-	if record.Deadline.IsZero() || e.now().Before(record.Deadline) {
-		m.op.Lock()
-		defer m.op.Unlock()
-		if m.record().State == Running {
-			e.schedule(m)
-		}
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.life), endTimeout)
 	defer cancel()
-	if err := e.finish(ctx, m, ReasonTimeout); err != nil && !errors.Is(err, ErrNotFound) {
-		e.log.Error("end a machine at its deadline", "machine", record.ID, "error", err)
+	m.op.Lock()
+	defer m.op.Unlock()
+	record := m.record()
+	switch {
+	case e.life.Err() != nil:
+	case record.State != Running && !record.State.Asleep() || record.Paused || record.Deadline.IsZero():
+	case e.now().Before(record.Deadline):
+		e.schedule(m)
+	case record.Lifecycle.AutoPause:
+		if err := e.pause(ctx, m, record.Lifecycle.DiskOnly, ReasonTimeout); err != nil && m.state() != Ended {
+			// Better a machine that lives too long than one whose work is lost.
+			e.log.Error("a machine could not be paused at its deadline; it is tried again", "machine", record.ID, "error", err)
+			m.timer = time.AfterFunc(pauseAgain, func() { e.expire(m) })
+		}
+	default:
+		if err := e.end(ctx, m, ReasonTimeout); err != nil && !errors.Is(err, ErrNotFound) {
+			e.log.Error("end a machine at its deadline", "machine", record.ID, "error", err)
+		}
 	}
 }
 

@@ -76,6 +76,8 @@ type Machine struct {
 	// Image describes the memory of a stored machine; nil when it was stored
 	// without, and starts from its disk.
 	Image *Image `json:"image,omitempty"`
+	// DiskBytes is what it had written when it was last put to sleep.
+	DiskBytes int64 `json:"diskBytes,omitempty"`
 	// Bundle is the version of the helper binaries that its guest runs on.
 	Bundle string `json:"bundle"`
 	// Parent is the machine that this one was forked from.
@@ -141,7 +143,8 @@ type ResumeSpec struct {
 // ForkSpec is what is asked of Fork.
 type ForkSpec struct {
 	Count         int
-	Timeout       time.Duration // of each copy; 0 as in CreateSpec
+	Timeout       time.Duration     // of each copy; 0 as in CreateSpec
+	Door          map[string]string // of each copy, as in CreateSpec
 	MaxConcurrent int           // as in CreateSpec
 }
 

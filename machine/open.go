@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/atoll-cloud/atoll/disk"
@@ -49,7 +50,11 @@ func Open(ctx context.Context, config Config, records *store.Store, observer Obs
 	if err := e.loadTemplates(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.loadSnapshots(ctx); err != nil {
+		return nil, err
+	}
 	e.background.Go(func() { e.keepSamples(e.life) })
+	e.background.Go(e.keepIdle)
 	e.background.Go(func() { e.sweepEnded(e.life) })
 	for range runtime.NumCPU() {
 		e.background.Go(e.keepPool)
@@ -83,6 +88,11 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the runtime: %w", err)
 	}
+	if !e.hasTree(memoryTree) {
+		if _, err := e.disks.Create(ctx, memoryTree); err != nil {
+			return fmt.Errorf("make room for memory images: %w", err)
+		}
+	}
 	records, err := e.readRecords(ctx)
 	if err != nil {
 		return err
@@ -94,7 +104,7 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 	}
 	inUse := map[int]network.Policy{}
 	for _, r := range records {
-		if r.State == Running && alive[r.ID] {
+		if (r.State == Running || r.State == Frozen) && alive[r.ID] {
 			inUse[r.Slot] = r.Network
 		}
 	}
@@ -107,12 +117,12 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open the network: %w", err)
 	}
-	for _, r := range records {
+	return each(slices.Collect(maps.Values(records)), func(r Machine) error {
 		if err := e.adopt(ctx, r, alive[r.ID]); err != nil {
 			return fmt.Errorf("take over machine %s: %w", r.ID, err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // readRecords returns the records of machines that are not ended, by id.
@@ -132,8 +142,9 @@ func (e *Engine) readRecords(ctx context.Context) (map[string]Machine, error) {
 	return records, nil
 }
 
-// sweepGuests removes guests and disks that no running machine owns: half-made
-// machines, the warm pool, and those whose end was interrupted.
+// sweepGuests removes guests, disks and images that no machine owns: half-made
+// machines, the warm pool, and those whose end was interrupted. Of machines that
+// are on the disk it ends the guests alone: they lingered, or were being woken.
 func (e *Engine) sweepGuests(ctx context.Context, records map[string]Machine, guests []gvisor.Info) error {
 	orphans := map[string]*guest{}
 	for _, g := range guests {
@@ -147,7 +158,23 @@ func (e *Engine) sweepGuests(ctx context.Context, records map[string]Machine, gu
 		id := strings.TrimPrefix(tree.Name, machineTrees)
 		orphans[id] = &guest{id: id}
 	}
-	for id := range records {
+	images, err := os.ReadDir(e.disks.Path(memoryTree))
+	if err != nil {
+		return fmt.Errorf("list the memory images: %w", err)
+	}
+	for _, image := range images {
+		if r, ok := records[image.Name()]; ok && r.Image != nil {
+			continue
+		}
+		if err := e.removeImage(image.Name()); err != nil {
+			return err
+		}
+	}
+	var lingering []*guest
+	for id, r := range records {
+		if g := orphans[id]; g != nil && r.State == Stored && slices.ContainsFunc(guests, func(i gvisor.Info) bool { return i.ID == id }) {
+			lingering = append(lingering, g)
+		}
 		delete(orphans, id)
 	}
 	staged, err := e.disks.List(ctx, stagingTrees)
@@ -162,7 +189,10 @@ func (e *Engine) sweepGuests(ctx context.Context, records map[string]Machine, gu
 	if len(orphans) > 0 {
 		e.log.Info("removing guests that no machine owns", "count", len(orphans))
 	}
-	return each(slices.Collect(maps.Values(orphans)), func(g *guest) error { return e.takeApart(ctx, g) })
+	return errors.Join(
+		each(slices.Collect(maps.Values(orphans)), func(g *guest) error { return e.takeApart(ctx, g) }),
+		each(lingering, func(g *guest) error { return e.endGuest(ctx, g) }),
+	)
 }
 
 // each runs f for all values, several at once, and returns all errors.
@@ -188,18 +218,30 @@ func each[V any](values []V, f func(V) error) error {
 	return errors.Join(errs...)
 }
 
-// adopt takes over a machine from its record: one that runs goes on, any
-// other is brought to its end.
+// adopt takes over a machine from its record: one that runs or is frozen goes
+// on, one that is stored stays so, any other is brought to its end.
 func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
-	g := &guest{id: r.ID, named: true}
-	m := newInstance(r, g)
+	if r.Bundle == "" { // made by a version that did not record it
+		r.Bundle = e.config.Bundle
+	}
+	m := newInstance(r, nil)
 	e.mu.Lock()
 	e.instances[r.ID] = m
-	e.held[r.Team]++
+	if !r.Paused {
+		e.held[r.Team]++
+	}
 	e.mu.Unlock()
-	if r.State != Running || !alive {
+	if r.State == Stored {
+		m.op.Lock()
+		defer m.op.Unlock()
+		e.schedule(m)
+		return nil
+	}
+	g := &guest{id: r.ID, named: true}
+	m.setLive(g)
+	if !alive || r.State != Running && r.State != Frozen {
 		reason := r.EndReason
-		if r.State == Running {
+		if r.State == Running || r.State == Frozen {
 			reason = ReasonLost
 		}
 		return e.finish(ctx, m, reason)
@@ -213,15 +255,24 @@ func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
 	g.control = &control{address: slot.Address.Addr(), token: r.ControlToken}
 	m.op.Lock()
 	defer m.op.Unlock()
+	if r.State == Running {
+		// The last server may have been killed between the record and the act.
+		if err := e.runtime.Resume(ctx, r.ID); err != nil {
+			e.log.Error("a machine does not go on and is ended", "machine", r.ID, "error", err)
+			return e.end(ctx, m, ReasonLost)
+		}
+	}
+	m.connect()
 	e.schedule(m)
-	e.watch(m)
+	e.watch(m, g)
 	e.log.Info("machine taken over", "machine", r.ID)
 	return nil
 }
 
-// Close stops the engine. With end it ends all machines first; else they go
-// on running, for the next server to take over. What the host holds for
-// machines is taken down when none is left.
+// Close stops the engine. With end it ends all machines that are not paused;
+// else they go on running, for the next server to take over. Paused ones only
+// give up the memory that they linger in. What the host holds for machines is
+// taken down when none is left in memory.
 func (e *Engine) Close(end bool) error {
 	e.mu.Lock()
 	e.kill() // from here on nothing begins
@@ -232,27 +283,29 @@ func (e *Engine) Close(end bool) error {
 	defer cancel()
 
 	errs := []error{each(e.pool.drain(), func(g *guest) error { return e.takeApart(ctx, g) })}
-	if end {
-		errs = append(errs, each(e.all(), func(m *instance) error {
-			err := e.finish(ctx, m, ReasonStopped)
-			if errors.Is(err, ErrNotFound) {
-				return nil
-			}
-			return err
-		}))
-	}
-	left := e.all()
-	for _, m := range left {
+	var awake atomic.Int64
+	errs = append(errs, each(e.all(), func(m *instance) error {
 		m.op.Lock()
+		defer m.op.Unlock()
 		if m.timer != nil {
 			m.timer.Stop()
 		}
-		if m.guest.control != nil {
-			m.guest.control.close()
+		switch r := m.record(); {
+		case r.State == Ended:
+			return nil
+		case r.State == Stored && (r.Paused || !end):
+			return e.letGo(ctx, m)
+		case end:
+			return e.end(ctx, m, ReasonStopped)
 		}
-		m.op.Unlock()
-	}
-	return errors.Join(append(errs, e.closeParts(ctx, len(left) == 0))...)
+		awake.Add(1)
+		m.sever()
+		if g := m.live(); g != nil && g.control != nil {
+			g.control.close()
+		}
+		return nil
+	}))
+	return errors.Join(append(errs, e.closeParts(ctx, awake.Load() == 0))...)
 }
 
 func ignoreMissing(err error) error {

@@ -16,6 +16,7 @@ type pool struct {
 	floor   int // of built-in templates
 	ceiling int
 	shelves map[*template]*shelf
+	tight   bool // the host is short of memory: nothing is kept warm
 	wanted  int           // creates that are making a guest themselves right now
 	stir    chan struct{} // something changed; holds one
 }
@@ -50,6 +51,29 @@ func (p *pool) open(t *template) {
 	p.nudge()
 }
 
+// close forgets a template and returns its guests.
+func (p *pool) close(t *template) []*guest {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t.gone.Store(true)
+	s := p.shelves[t]
+	if s == nil {
+		return nil
+	}
+	delete(p.shelves, t)
+	return s.warm
+}
+
+// squeeze empties the pool bit by bit while the host is short of memory.
+func (p *pool) squeeze(tight bool) {
+	p.mu.Lock()
+	p.tight = tight
+	p.mu.Unlock()
+	if tight {
+		p.nudge()
+	}
+}
+
 // shelf returns a template's shelf. The caller holds p.mu.
 func (p *pool) shelf(t *template) *shelf {
 	s := p.shelves[t]
@@ -63,6 +87,10 @@ func (p *pool) shelf(t *template) *shelf {
 // demand notes that a machine of the template is asked for.
 func (p *pool) demand(t *template, now time.Time) {
 	p.mu.Lock()
+	if t.gone.Load() {
+		p.mu.Unlock()
+		return
+	}
 	s := p.shelf(t)
 	if len(s.demands) < p.ceiling+1 {
 		s.demands = append(s.demands, now)
@@ -78,8 +106,8 @@ func (p *pool) demand(t *template, now time.Time) {
 func (p *pool) take(t *template) *guest {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.shelf(t)
-	if len(s.warm) == 0 {
+	s := p.shelves[t]
+	if s == nil || len(s.warm) == 0 {
 		return nil
 	}
 	g := s.warm[0]
@@ -87,18 +115,26 @@ func (p *pool) take(t *template) *guest {
 	return g
 }
 
-func (p *pool) put(g *guest) {
+// put adds a warm guest, and reports whether its template is still there.
+func (p *pool) put(g *guest) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if g.template.gone.Load() {
+		return false
+	}
 	s := p.shelf(g.template)
 	s.warm = append(s.warm, g)
+	return true
 }
 
 // drop removes a guest, and reports whether it was still there.
 func (p *pool) drop(g *guest) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.shelf(g.template)
+	s := p.shelves[g.template]
+	if s == nil {
+		return false
+	}
 	for i, w := range s.warm {
 		if w == g {
 			s.warm = append(s.warm[:i:i], s.warm[i+1:]...)
@@ -110,6 +146,9 @@ func (p *pool) drop(g *guest) bool {
 
 // target is how many warm guests the template should have.
 func (p *pool) target(s *shelf, now time.Time) int {
+	if p.tight {
+		return 0
+	}
 	for len(s.demands) > 0 && now.Sub(s.demands[0]) > demandSpan {
 		s.demands = s.demands[1:]
 	}
@@ -123,7 +162,7 @@ func (p *pool) next(now time.Time) (more *template, less *guest, wait time.Durat
 	defer p.mu.Unlock()
 	for t, s := range p.shelves {
 		target := p.target(s, now)
-		if len(s.warm) > target && len(s.demands) == 0 {
+		if len(s.warm) > target && (len(s.demands) == 0 || p.tight) {
 			return nil, s.warm[len(s.warm)-1], 0
 		}
 		if len(s.warm)+s.filling >= target {
@@ -146,7 +185,9 @@ func (p *pool) next(now time.Time) (more *template, less *guest, wait time.Durat
 
 func (p *pool) filled(t *template) {
 	p.mu.Lock()
-	p.shelf(t).filling--
+	if s := p.shelves[t]; s != nil {
+		s.filling--
+	}
 	p.mu.Unlock()
 }
 
@@ -188,7 +229,7 @@ func (p *pool) levels(now time.Time) []Pool {
 	defer p.mu.Unlock()
 	var levels []Pool
 	for t, s := range p.shelves {
-		levels = append(levels, Pool{Template: t.snapshot().Names[0], Warm: len(s.warm), Target: p.target(s, now)})
+		levels = append(levels, Pool{Template: t.snapshot().name(), Warm: len(s.warm), Target: p.target(s, now)})
 	}
 	return levels
 }
@@ -200,20 +241,20 @@ func (e *Engine) keepPool() {
 		switch {
 		case more != nil:
 			if !e.fill(more) {
-				e.pause(poolTick)
+				e.await(poolTick)
 			}
 		case less != nil:
 			if e.pool.drop(less) {
 				e.discard(less)
 			}
 		default:
-			e.pause(wait)
+			e.await(wait)
 		}
 	}
 }
 
-// pause waits for a change of the pool, and for a time at the most.
-func (e *Engine) pause(d time.Duration) {
+// await waits for a change of the pool, and for a time at the most.
+func (e *Engine) await(d time.Duration) {
 	if d < poolTick {
 		select {
 		case <-time.After(d):
@@ -245,7 +286,10 @@ func (e *Engine) fill(t *template) bool {
 		}
 		return false
 	}
-	e.pool.put(g)
+	if !e.pool.put(g) {
+		e.discard(g)
+		return true
+	}
 	e.watchWarm(g)
 	return true
 }
@@ -253,13 +297,20 @@ func (e *Engine) fill(t *template) bool {
 // ripen readies a fresh guest for the pool: tried out once, its log emptied of
 // that, and paused.
 func (e *Engine) ripen(ctx context.Context, g *guest) error {
+	if g.paused {
+		return nil // of a machine's snapshot, which nobody may touch
+	}
 	if err := warmUp(ctx, g.control.address, 1); err != nil {
 		return fmt.Errorf("try the guest out: %w", err)
 	}
 	if err := os.Truncate(e.logPath(g.id), 0); err != nil {
 		return fmt.Errorf("empty the guest's log: %w", err)
 	}
-	return e.runtime.Pause(ctx, g.id)
+	if err := e.runtime.Pause(ctx, g.id); err != nil {
+		return err
+	}
+	g.paused = true
+	return nil
 }
 
 // watchWarm removes a warm guest whose process has ended.

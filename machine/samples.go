@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -25,6 +26,16 @@ func (s *samples) add(sample Sample) {
 	}
 	s.ring[s.next] = sample
 	s.next = (s.next + 1) % sampleKeep
+}
+
+// trim forgets all but the latest measurements: machines that sleep are many,
+// and shall cost little.
+func (s *samples) trim() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ordered := append(slices.Clone(s.ring[s.next:]), s.ring[:s.next]...)
+	s.ring = slices.Clone(ordered[max(0, len(ordered)-sampleKeepAsleep):])
+	s.next = 0
 }
 
 func (s *samples) between(from, to time.Time) []Sample {
@@ -65,7 +76,7 @@ func (e *Engine) Samples(id string, from, to time.Time) ([]Sample, error) {
 	m.samples.mu.Lock()
 	none := len(m.samples.ring) == 0
 	m.samples.mu.Unlock()
-	if none {
+	if none && m.live() != nil {
 		if err := e.measure(m); err != nil {
 			return nil, err
 		}

@@ -3,33 +3,202 @@ package machine
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/atoll-cloud/atoll/observe"
 )
+
+// memoryTree holds the memory images of stored machines, each in a folder of
+// the machine's name. They are not on the machine's own tree, since a guest
+// that has filled its disk must be able to sleep.
+const memoryTree = "memories"
+
+func (e *Engine) imageDir(id string) string { return filepath.Join(e.disks.Path(memoryTree), id) }
+
+func (e *Engine) removeImage(id string) error {
+	if err := os.RemoveAll(e.imageDir(id)); err != nil {
+		return fmt.Errorf("remove the memory image: %w", err)
+	}
+	return nil
+}
 
 // Pause puts a machine to sleep until it is resumed. Its memory is kept with
 // its disk, or, with diskOnly, forgotten. A paused one is ErrConflict.
 func (e *Engine) Pause(ctx context.Context, id string, diskOnly bool) (Machine, error) {
-	return Machine{}, fmt.Errorf("%w: pausing is not there yet", ErrUnavailable)
+	start := time.Now()
+	m, err := e.instance(id)
+	if err != nil {
+		return Machine{}, err
+	}
+	if err := e.begin(); err != nil {
+		return Machine{}, err
+	}
+	defer e.creating.Done()
+	// Once begun it is brought to an end, whether the client waits or not.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sleepTimeout)
+	defer cancel()
+	m.op.Lock()
+	defer m.op.Unlock()
+	if err := e.pause(ctx, m, diskOnly, ReasonPaused); err != nil {
+		return Machine{}, err
+	}
+	e.log.Info("machine paused", "machine", id, "took", time.Since(start), "request", observe.RequestID(ctx))
+	return m.record(), nil
 }
 
-// Resume wakes a paused machine; woken is false if it was not asleep. An image
-// that cannot be restored is ErrDamaged or ErrIncompatible; the machine then
-// stays paused, and a Reboot still starts it from its disk.
-func (e *Engine) Resume(ctx context.Context, id string, spec ResumeSpec) (m Machine, woken bool, err error) {
-	return Machine{}, false, fmt.Errorf("%w: resuming is not there yet", ErrUnavailable)
+// pause is Pause for a caller that holds m.op.
+func (e *Engine) pause(ctx context.Context, m *instance, diskOnly bool, reason string) error {
+	record := m.record()
+	pausing := func(r *Machine) {
+		r.Paused, r.Remaining = true, 0
+		if !r.Deadline.IsZero() {
+			r.Remaining = max(r.Deadline.Sub(e.now()), 0)
+		}
+		r.Deadline = time.Time{}
+		if diskOnly {
+			r.Image = nil
+		}
+	}
+	switch {
+	case record.Paused:
+		return fmt.Errorf("%w: machine %q is paused already", ErrConflict, record.ID)
+	case record.State == Running || record.State == Frozen:
+		if err := e.store(ctx, m, !diskOnly, reason, pausing); err != nil {
+			return err
+		}
+	case record.State == Stored:
+		pausing(&record)
+		if err := e.save(ctx, record); err != nil {
+			return err
+		}
+		m.setRecord(record)
+	default:
+		return fmt.Errorf("%w: machine %q is %s", ErrNotFound, record.ID, record.State)
+	}
+	if m.timer != nil {
+		m.timer.Stop()
+	}
+	e.release(record.Team)
+	if m.live() == nil {
+		return nil
+	}
+	if diskOnly || e.config.Linger == 0 {
+		return e.letGo(ctx, m)
+	}
+	m.linger = time.AfterFunc(e.config.Linger, func() { e.stopLingering(m) })
+	return nil
 }
 
-// Enter makes sure that a machine is awake and keeps the engine from putting
-// it to sleep until leave is called, which must happen exactly once. It fails
-// with ErrNotFound, or with ErrPaused where only a resume may wake the machine.
-// Of many who enter at once one wakes it and the others wait.
-func (e *Engine) Enter(ctx context.Context, id string) (leave func(), err error) {
-	if _, err := e.running(id); err != nil {
+// store writes a machine to the disk: its memory, or nothing but what it has
+// written to its files. The guest is left, standing still, for the caller to
+// keep or to let go. On an error the machine is as it was.
+func (e *Engine) store(ctx context.Context, m *instance, memory bool, reason string, edit func(*Machine)) (err error) {
+	record, g := m.record(), m.live()
+	wasRunning := record.State == Running
+	m.sever()
+	g.control.close()
+	if err := e.runtime.Pause(ctx, g.id); err != nil {
+		m.connect()
+		return fmt.Errorf("stop the guest: %w", err)
+	}
+	defer func() {
+		if err != nil && wasRunning {
+			e.goOn(ctx, m)
+		}
+	}()
+	var image *Image
+	if memory {
+		if image, err = e.writeImage(ctx, record); err != nil {
+			return err
+		}
+	}
+	if err := e.disks.Sync(ctx, machineTrees+record.ID); err != nil {
+		return fmt.Errorf("bring the disk to rest: %w", err)
+	}
+	diskBytes, _, err := e.disks.Usage(ctx, machineTrees+record.ID)
+	if err != nil {
+		return fmt.Errorf("measure the disk: %w", err)
+	}
+	err = e.move(ctx, m, Stored, reason, func(r *Machine) {
+		r.Image, r.Slot, r.DiskBytes = image, 0, diskBytes
+		if edit != nil {
+			edit(r)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	m.samples.trim()
+	return nil
+}
+
+// goOn lets a guest run again that could not be put to sleep.
+func (e *Engine) goOn(ctx context.Context, m *instance) {
+	g := m.live()
+	if err := e.runtime.Resume(ctx, g.id); err != nil {
+		// Its watch ends the machine if the guest is gone.
+		e.log.Error("a machine that could not be put to sleep stands still", "machine", g.id, "error", err)
+		return
+	}
+	m.connect()
+}
+
+// writeImage writes the memory of a machine whose guest stands still.
+func (e *Engine) writeImage(ctx context.Context, record Machine) (*Image, error) {
+	if err := e.removeImage(record.ID); err != nil { // of a sleep that was cut short
 		return nil, err
 	}
-	return func() {}, nil
+	written, err := e.runtime.Checkpoint(ctx, record.ID, e.imageDir(record.ID))
+	if err != nil {
+		return nil, fmt.Errorf("write the memory image: %w", err)
+	}
+	return &Image{Key: written.Key, Bundle: record.Bundle, Bytes: written.Bytes}, nil
 }
 
-// Severed is closed when the connections to a machine are worth nothing any
-// more: it was paused or has ended. Each time it wakes there is a new one. For
-// unknown machines and those that are not awake it is closed already.
-func (e *Engine) Severed(id string) <-chan struct{} { return e.Done(id) }
+// letGo ends the guest of a machine that is on the disk. The caller holds m.op.
+func (e *Engine) letGo(ctx context.Context, m *instance) error {
+	if m.linger != nil {
+		m.linger.Stop()
+	}
+	g := m.live()
+	if g == nil {
+		return nil
+	}
+	m.setLive(nil)
+	if err := e.endGuest(ctx, g); err != nil {
+		m.setLive(g)
+		return fmt.Errorf("give back the memory of machine %s: %w", g.id, err)
+	}
+	return nil
+}
+
+// stopLingering lets go of a machine that was paused some while ago.
+func (e *Engine) stopLingering(m *instance) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.life), endTimeout)
+	defer cancel()
+	m.op.Lock()
+	defer m.op.Unlock()
+	if m.state() != Stored || e.life.Err() != nil {
+		return
+	}
+	if err := e.letGo(ctx, m); err != nil {
+		e.log.Error("a paused machine still holds memory; it is tried again at the next start", "error", err)
+	}
+}
+
+// freeze stops a machine and leaves it in memory. The caller holds m.op.
+func (e *Engine) freeze(ctx context.Context, m *instance) error {
+	g := m.live()
+	if err := e.runtime.Pause(ctx, g.id); err != nil {
+		return fmt.Errorf("stop the guest: %w", err)
+	}
+	if err := e.move(ctx, m, Frozen, ReasonIdle, nil); err != nil {
+		if resumed := e.runtime.Resume(ctx, g.id); resumed != nil {
+			e.log.Error("a machine that could not be frozen stands still", "machine", g.id, "error", resumed)
+		}
+		return err
+	}
+	return nil
+}

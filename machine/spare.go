@@ -42,7 +42,7 @@ func (e *Engine) keepDisks(t *template) {
 			if e.life.Err() == nil {
 				e.log.Error("no disk can be copied ahead", "template", t.snapshot().ID, "error", err)
 			}
-			e.pause(poolTick)
+			e.await(poolTick)
 			continue
 		}
 		select {

@@ -19,20 +19,37 @@ const (
 	ReasonStopped = "the server was stopped"
 )
 
+// Reasons for which machines fall asleep and wake.
+const (
+	ReasonPaused   = "paused" // somebody asked for it
+	ReasonIdle     = "idle"
+	ReasonPressure = "the host is short of memory"
+	ReasonUsed     = "used" // a request came
+	ReasonResumed  = "resumed"
+	ReasonFailed   = "it could not be woken" // and is as asleep as before
+)
+
 // moves lists, for each state, the states that may follow it:
 //
-//	creating ──> running ──> ending ──> ended
-//	    └──────────────────────^
+//	creating ──> running ──> frozen ──> stored
+//	    │         ^   │ ^──────┘ ^───────┘ │
+//	    │         └───┼────────────────────┘
+//	    └──────────> ending ──> ended
+//
+// A running machine may be stored at once; one that is asleep may end.
 var moves = map[State][]State{
 	Creating: {Running, Ending},
-	Running:  {Ending},
+	Running:  {Frozen, Stored, Ending},
+	Frozen:   {Running, Stored, Ending},
+	Stored:   {Running, Ending},
 	Ending:   {Ended},
 	Ended:    {},
 }
 
-// move is the only way a machine changes state. It records the new state
-// before anybody can see it, then publishes the event. The caller holds m.op.
-func (e *Engine) move(ctx context.Context, m *instance, to State, reason string) error {
+// move is the only way a machine changes state. It records the new state, and
+// what edit changes with it, before anybody can see it, then publishes the
+// event. The caller holds m.op.
+func (e *Engine) move(ctx context.Context, m *instance, to State, reason string, edit func(*Machine)) error {
 	record := m.record()
 	from := record.State
 	if !slices.Contains(moves[from], to) {
@@ -42,11 +59,21 @@ func (e *Engine) move(ctx context.Context, m *instance, to State, reason string)
 	now := e.now()
 	switch to {
 	case Running:
-		record.StartedAt = now
+		if from == Creating {
+			record.StartedAt = now
+		}
+		record.AsleepSince = time.Time{}
+	case Frozen, Stored:
+		if !from.Asleep() {
+			record.AsleepSince = now
+		}
 	case Ending:
 		record.EndReason = reason
 	case Ended:
-		record.EndedAt = now
+		record.EndedAt, reason = now, record.EndReason
+	}
+	if edit != nil {
+		edit(&record)
 	}
 	if err := e.save(ctx, record); err != nil {
 		return err
@@ -54,7 +81,7 @@ func (e *Engine) move(ctx context.Context, m *instance, to State, reason string)
 	m.setRecord(record)
 	e.publish(Event{
 		Time: now, Machine: record.ID, Team: record.Team,
-		From: from, To: to, Reason: record.EndReason, Request: observe.RequestID(ctx),
+		From: from, To: to, Reason: reason, Request: observe.RequestID(ctx),
 	})
 	return nil
 }

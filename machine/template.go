@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,7 +16,9 @@ type template struct {
 	tree   string // name of the read-only tree with the root file system
 	memory string // folder of the memory image
 
-	disks chan string // ids of machines to be, whose disks are ready
+	disks chan string // ids of machines to be, whose disks are ready; nil: none are
+	gone  atomic.Bool // nothing more is made of it
+	once  bool        // for the copies of one fork: nothing is kept ready
 }
 
 func (t *template) snapshot() Template {
@@ -69,6 +72,14 @@ func (e *Engine) template(team, ref string) (*template, error) {
 		return t, nil
 	}
 	return nil, fmt.Errorf("%w: no template %q here; the built-in one is \"base\"", ErrNotFound, ref)
+}
+
+// name is what people call it.
+func (t Template) name() string {
+	if len(t.Names) > 0 {
+		return t.Names[0]
+	}
+	return t.ID
 }
 
 // seenBy reports whether a team may use the template.
