@@ -24,21 +24,21 @@ const (
 	// reserveShare of the host's memory is what MemoryReserve 0 stands for.
 	reserveShare = 20
 
-	makeTimeout   = 30 * time.Second // making one live guest
-	readyTimeout  = 10 * time.Second // from the guest's start until its daemon answers
-	endTimeout    = 30 * time.Second // taking one apart
-	sleepTimeout  = 2 * time.Minute  // putting one to sleep, or waking it
-	pauseAgain    = 10 * time.Second // after a pause at a deadline failed
-	pressureIdle  = time.Second      // who was used within it keeps its memory
-	disksAhead    = 8                // copies of each template's disk that wait for a machine
-	sampleEvery   = 5 * time.Second
-	sampleKeep    = 720            // samples a machine: an hour
+	makeTimeout  = 30 * time.Second // making one live guest
+	readyTimeout = 10 * time.Second // from the guest's start until its daemon answers
+	endTimeout   = 30 * time.Second // taking one apart
+	sleepTimeout = 2 * time.Minute  // putting one to sleep, or waking it
+	pauseAgain   = 10 * time.Second // after a pause at a deadline failed
+	pressureIdle = time.Second      // who was used within it keeps its memory
+	disksAhead   = 8                // copies of each template's disk that wait for a machine
+	sampleEvery  = 5 * time.Second
+	sampleKeep   = 720 // samples a machine: an hour
 	// sampleKeepAsleep is how many are kept while it sleeps.
 	sampleKeepAsleep = 24
-	endedKeep     = 24 * time.Hour // how long ended machines and their logs are remembered
-	endedLogBytes = 1 << 20        // of the log of an ended machine
-	logReadBytes  = 8 << 20        // of the log of a running machine, newest
-	logLineBytes  = 64 << 10
+	endedKeep        = 24 * time.Hour // how long ended machines and their logs are remembered
+	endedLogBytes    = 1 << 20        // of the log of an ended machine
+	logReadBytes     = 8 << 20        // of the log of a running machine, newest
+	logLineBytes     = 64 << 10
 
 	maxMetadata      = 64 << 10 // bytes of metadata and of environment, each
 	maxMetadataItems = 512

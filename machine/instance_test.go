@@ -7,7 +7,7 @@ import (
 
 // A host's clock may be set back while a timer runs.
 func TestDeadlineIsKeptWhenItsTimerFiresEarly(t *testing.T) {
-	e := &Engine{now: func() time.Time { return noon }}
+	e := &Engine{life: t.Context(), now: func() time.Time { return noon }}
 	m := newInstance(Machine{ID: "i", State: Running, Deadline: noon.Add(time.Hour)}, &guest{id: "i"})
 	e.expire(m)
 	if m.record().State != Running {
@@ -19,7 +19,7 @@ func TestDeadlineIsKeptWhenItsTimerFiresEarly(t *testing.T) {
 }
 
 func TestEndedMachineGetsNoTimer(t *testing.T) {
-	e := &Engine{now: func() time.Time { return noon }}
+	e := &Engine{life: t.Context(), now: func() time.Time { return noon }}
 	m := newInstance(Machine{ID: "i", State: Ended, Deadline: noon.Add(time.Hour)}, &guest{id: "i"})
 	e.expire(m)
 	if m.timer != nil {

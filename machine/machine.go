@@ -145,7 +145,7 @@ type ForkSpec struct {
 	Count         int
 	Timeout       time.Duration     // of each copy; 0 as in CreateSpec
 	Door          map[string]string // of each copy, as in CreateSpec
-	MaxConcurrent int           // as in CreateSpec
+	MaxConcurrent int               // as in CreateSpec
 }
 
 // Forked is the outcome of one copy: a machine or an error.

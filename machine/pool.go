@@ -16,7 +16,7 @@ type pool struct {
 	floor   int // of built-in templates
 	ceiling int
 	shelves map[*template]*shelf
-	tight   bool // the host is short of memory: nothing is kept warm
+	tight   bool          // the host is short of memory: nothing is kept warm
 	wanted  int           // creates that are making a guest themselves right now
 	stir    chan struct{} // something changed; holds one
 }
@@ -24,6 +24,7 @@ type pool struct {
 // shelf is the pool of one template.
 type shelf struct {
 	warm    []*guest
+	floor   int // the least to keep
 	filling int
 	demands []time.Time // claims within demandSpan, oldest first
 }
@@ -43,10 +44,10 @@ func newPool(floor, ceiling int) *pool {
 	return &pool{floor: floor, ceiling: ceiling, shelves: map[*template]*shelf{}, stir: make(chan struct{}, 1)}
 }
 
-// open makes a template known to the pool, which then fills its shelf.
+// open has the pool keep guests of a built-in template also when nobody asks.
 func (p *pool) open(t *template) {
 	p.mu.Lock()
-	p.shelf(t)
+	p.shelf(t).floor = p.floor
 	p.mu.Unlock()
 	p.nudge()
 }
@@ -152,7 +153,7 @@ func (p *pool) target(s *shelf, now time.Time) int {
 	for len(s.demands) > 0 && now.Sub(s.demands[0]) > demandSpan {
 		s.demands = s.demands[1:]
 	}
-	return min(p.ceiling, max(p.floor, len(s.demands)))
+	return min(p.ceiling, max(s.floor, len(s.demands)))
 }
 
 // next says what the pool needs most: a template to make one more guest of, or
@@ -212,7 +213,7 @@ func (p *pool) drain() []*guest {
 	var all []*guest
 	for _, s := range p.shelves {
 		all = append(all, s.warm...)
-		s.warm = nil
+		s.warm, s.floor = nil, 0
 	}
 	p.floor, p.ceiling = 0, 0
 	return all

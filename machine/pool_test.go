@@ -25,6 +25,7 @@ func TestPoolTargetFollowsDemand(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, template := newPool(c.floor, c.ceiling), testTemplate()
+			p.open(template)
 			for _, ago := range c.demands {
 				p.demand(template, noon.Add(-ago))
 			}
@@ -37,6 +38,7 @@ func TestPoolTargetFollowsDemand(t *testing.T) {
 
 func TestPoolFillsToItsTargetAndShrinksBack(t *testing.T) {
 	p, template := newPool(1, 4), testTemplate()
+	p.open(template)
 	for range 3 {
 		p.demand(template, noon)
 	}

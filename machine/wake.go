@@ -235,4 +235,3 @@ func (e *Engine) dropImage(m *instance) {
 		e.log.Warn("the image of a machine that woke is still there", "machine", record.ID, "error", err)
 	}
 }
-
