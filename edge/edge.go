@@ -23,8 +23,15 @@ type Engine interface {
 	// Dial connects to a TCP port in a machine. It fails with
 	// machine.ErrNotFound, ErrPortClosed or ErrUnavailable.
 	Dial(ctx context.Context, id string, port int) (net.Conn, error)
-	// Done is closed once the machine has ended, and for unknown ones at once.
-	Done(id string) <-chan struct{}
+	// Enter wakes a machine if a use of it may, and keeps it awake until leave is
+	// called, once. It fails with ctx's error or with machine.ErrNotFound,
+	// ErrPaused, ErrDamaged, ErrIncompatible, ErrLimit or ErrUnavailable.
+	Enter(ctx context.Context, id string) (leave func(), err error)
+	// Severed is closed when the connections to a machine are worth nothing any
+	// more, for it was paused or has ended; for unknown machines and those that
+	// are not awake it is closed already. Each time it wakes there is a new
+	// one, before Enter returns.
+	Severed(id string) <-chan struct{}
 }
 
 // Config is what New needs.
@@ -49,7 +56,7 @@ type Edge struct {
 	fallback    http.Handler
 	log         *slog.Logger
 	maxRequests int64
-	machines    *upstreams
+	machines    *entries
 	proxy       *httputil.ReverseProxy
 }
 
@@ -61,7 +68,7 @@ func New(c Config) *Edge {
 		fallback:    c.Fallback,
 		log:         c.Logger,
 		maxRequests: int64(c.MaxRequests),
-		machines:    newUpstreams(c.Engine),
+		machines:    newEntries(c.Engine),
 	}
 	if e.maxRequests == 0 {
 		e.maxRequests = 1024
@@ -103,7 +110,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	observe.SetMachine(r.Context(), t.id)
-	if p := e.refuse(r, t); p != nil {
+	asleep, p := e.refuse(r, t)
+	if p != nil {
 		if mayAnswerPreflight(r, t, p) {
 			answerPreflight(w, r)
 			return
@@ -115,44 +123,43 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerPreflight(w, r)
 		return
 	}
-	e.forward(w, r, t)
+	e.forward(w, r, t, asleep)
 }
 
-// refuse returns why the request may not go to its target, or nil.
-func (e *Edge) refuse(r *http.Request, t target) *problem {
+// refuse returns why the request may not go to its target, or nil and whether
+// the machine has to wake for it. It asks nothing of the guest: whoever is
+// refused wakes no machine.
+func (e *Edge) refuse(r *http.Request, t target) (asleep bool, p *problem) {
 	if r.Method == http.MethodConnect {
-		return problemMethod(t)
+		return false, problemMethod(t)
 	}
 	if t.port == wire.GuestPort && !allowedGuestPath(r.URL) && !isPreflight(r) {
-		return problemControlRoute(t)
+		return false, problemControlRoute(t)
 	}
 	m, err := e.engine.Get(t.id)
 	switch {
 	case errors.Is(err, machine.ErrNotFound):
-		return problemNotFound(t)
+		return false, problemNotFound(t)
 	case err != nil:
 		e.log.Error("finding the machine of a request failed", "machine", t.id, "error", err)
-		return problemUnavailable(t)
+		return false, problemUnavailable(t)
 	}
 	switch m.State {
-	case machine.Running:
+	case machine.Running, machine.Frozen, machine.Stored:
 	case machine.Creating:
-		return problemUnavailable(t)
+		return false, problemUnavailable(t)
 	default:
-		return problemNotFound(t)
+		return false, problemNotFound(t)
 	}
-	return checkTraffic(r, t, m.TrafficToken)
+	return m.State.Asleep(), checkTraffic(r, t, m.TrafficToken)
 }
 
-// forward carries an admitted request to its guest.
-func (e *Edge) forward(w http.ResponseWriter, r *http.Request, t target) {
-	up := e.machines.get(t.id)
-	if up == nil {
-		answerProblem(w, r, problemUnavailable(t)) // shutting down
-		return
-	}
-	defer up.inFlight.Add(-1)
-	if up.inFlight.Add(1) > e.maxRequests {
+// forward carries an admitted request to its guest, which it wakes if need be
+// and keeps awake until the request, stream or tunnel is over.
+func (e *Edge) forward(w http.ResponseWriter, r *http.Request, t target, asleep bool) {
+	n, open := e.machines.admit(t.id)
+	defer e.machines.release(n)
+	if open > e.maxRequests {
 		answerProblem(w, r, problemTooMany(t, e.maxRequests))
 		return
 	}
@@ -160,6 +167,21 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, t target) {
 		// A guest may answer before it has read the whole body. Writers that
 		// cannot do both at once are the tests' recorders.
 		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
+	if asleep {
+		if err := holdBody(r); err != nil {
+			w.WriteHeader(statusClientGone)
+			return
+		}
+	}
+	up, leave, err := e.enter(r.Context(), n)
+	if err != nil {
+		e.answerNotEntered(w, r, t, err)
+		return
+	}
+	defer leave()
+	if asleep {
+		up.afterSleep()
 	}
 	w.Header().Del(observe.RequestIDHeader) // modifyResponse sets it, once
 	ctx := context.WithValue(r.Context(), routeKey{}, &route{target: t, up: up})

@@ -83,11 +83,8 @@ func (b trailed) Read(p []byte) (int, error) {
 type roundTripper struct{}
 
 func (roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
-	up := routeOf(r).up
-	if isGRPC(r) {
-		return up.h2.RoundTrip(r)
-	}
-	return up.h1.RoundTrip(r)
+	to := routeOf(r)
+	return to.up.roundTrip(r, to.port)
 }
 
 // isGRPC reports whether the request needs HTTP/2 all the way.
@@ -139,6 +136,8 @@ func (e *Edge) answerFailure(w http.ResponseWriter, r *http.Request, err error) 
 		return
 	case e.gone(to.id):
 		p = problemNotFound(to.target)
+	case to.up.isSevered(), e.paused(to.id), errors.Is(err, machine.ErrPaused):
+		p = problemPaused(to.target)
 	case to.up.ended.Err() != nil: // the edge is closing
 		p = problemUnavailable(to.target)
 	case errors.Is(err, machine.ErrPortClosed), errors.Is(err, syscall.ECONNREFUSED):
@@ -164,6 +163,12 @@ func (e *Edge) gone(id string) bool {
 		return errors.Is(err, machine.ErrNotFound)
 	}
 	return m.State == machine.Ending || m.State == machine.Ended
+}
+
+// paused reports whether a machine was paused, for the same reason.
+func (e *Edge) paused(id string) bool {
+	m, err := e.engine.Get(id)
+	return err == nil && m.Paused && m.State.Asleep()
 }
 
 // statusClientGone is the customary status, for the log alone, of a request

@@ -168,7 +168,7 @@ func TestClientsLeavingReachesTheGuest(t *testing.T) {
 			case <-time.After(patience):
 				t.Error("the guest still works for a client that left")
 			}
-			await(t, "no request is in flight", func() bool { return h.edge.machines.get(testID).inFlight.Load() == 0 })
+			await(t, "no request is in flight", func() bool { return h.engine.held() == 0 })
 		})
 	}
 }
@@ -211,11 +211,7 @@ func TestMachinesEndCutsWhatIsOpen(t *testing.T) {
 					t.Errorf("a request that waited gets %d %s", res.StatusCode, b)
 				}
 			}
-			await(t, "nothing of the machine is kept", func() bool {
-				h.edge.machines.mu.RLock()
-				defer h.edge.machines.mu.RUnlock()
-				return len(h.edge.machines.byID) == 0 && h.engine.open.Load() == 0
-			})
+			h.nothingKept()
 		})
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,93 +22,6 @@ const testID = "iabcdefgh0123456789"
 // patience bounds waits for things that must happen; it is never a measurement.
 const patience = 20 * time.Second
 
-// fakeEngine serves machines whose ports are listeners of the test's own.
-type fakeEngine struct {
-	mu       sync.Mutex
-	machines map[string]machine.Machine
-	done     map[string]chan struct{}
-	ports    map[string]string // "id:port" → address
-	dialErr  error             // what Dial fails with, if anything
-	dials    atomic.Int64
-	open     atomic.Int64 // connections to guests that are open
-}
-
-func newFakeEngine() *fakeEngine {
-	return &fakeEngine{machines: map[string]machine.Machine{}, done: map[string]chan struct{}{}, ports: map[string]string{}}
-}
-
-func (e *fakeEngine) add(m machine.Machine) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.machines[m.ID] = m
-	e.done[m.ID] = make(chan struct{})
-}
-
-func (e *fakeEngine) end(id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.machines, id)
-	close(e.done[id])
-}
-
-// failDials makes every Dial fail with err.
-func (e *fakeEngine) failDials(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.dialErr = err
-}
-
-func (e *fakeEngine) Get(id string) (machine.Machine, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	m, ok := e.machines[id]
-	if !ok {
-		return machine.Machine{}, fmt.Errorf("sandbox %s %w", id, machine.ErrNotFound)
-	}
-	return m, nil
-}
-
-func (e *fakeEngine) Dial(ctx context.Context, id string, port int) (net.Conn, error) {
-	e.dials.Add(1)
-	e.mu.Lock()
-	addr, err := e.ports[fmt.Sprintf("%s:%d", id, port)], e.dialErr
-	e.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	if addr == "" {
-		return nil, fmt.Errorf("port %d: %w", port, machine.ErrPortClosed)
-	}
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	e.open.Add(1)
-	return &countedConn{Conn: c, open: &e.open}, nil
-}
-
-func (e *fakeEngine) Done(id string) <-chan struct{} {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if c, ok := e.done[id]; ok {
-		return c
-	}
-	c := make(chan struct{})
-	close(c)
-	return c
-}
-
-type countedConn struct {
-	net.Conn
-	once sync.Once
-	open *atomic.Int64
-}
-
-func (c *countedConn) Close() error {
-	c.once.Do(func() { c.open.Add(-1) })
-	return c.Conn.Close()
-}
-
 // harness is an edge behind a real server, with one running machine.
 type harness struct {
 	t      testing.TB
@@ -123,6 +34,9 @@ type harness struct {
 func newHarness(t testing.TB) *harness {
 	t.Helper()
 	engine := newFakeEngine()
+	t.Cleanup(func() { // runs when the servers and the edge are closed
+		await(t, "every enter has its leave", func() bool { return engine.held() == 0 })
+	})
 	engine.add(machine.Machine{ID: testID, State: machine.Running})
 	fallback := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "api "+r.URL.Path)
@@ -242,6 +156,16 @@ func (h *harness) raw(text string) string {
 	}
 	b, _ := io.ReadAll(c)
 	return string(b)
+}
+
+// nothingKept waits until the edge holds nothing of any machine.
+func (h *harness) nothingKept() {
+	h.t.Helper()
+	await(h.t, "nothing of a machine is kept", func() bool {
+		h.edge.machines.mu.RLock()
+		defer h.edge.machines.mu.RUnlock()
+		return len(h.edge.machines.byID) == 0 && h.engine.open.Load() == 0
+	})
 }
 
 // await waits until ok holds.

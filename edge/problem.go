@@ -35,6 +35,46 @@ func problemNotFound(t target) *problem {
 	}
 }
 
+// problemPaused is read by SDKs as problemNotFound is, for the words that both
+// have: a paused sandbox is not running.
+func problemPaused(t target) *problem {
+	return &problem{
+		SandboxID: t.id, Code: http.StatusBadGateway,
+		Message: "The sandbox was not found running, for it is paused: resume it with connect",
+		Title:   "This sandbox is paused",
+		Steps: []string{
+			"It keeps its memory and its files, and goes on where it stopped once its owner resumes it.",
+			"If it is yours, resume it with connect and load this page again. A sandbox that was created with automatic resuming wakes by itself when it is visited.",
+		},
+	}
+}
+
+// problemImage is about a memory image that cannot be restored.
+func problemImage(t target, err error) *problem {
+	return &problem{
+		SandboxID: t.id, Code: http.StatusInternalServerError,
+		Message: "The sandbox cannot wake up: " + err.Error() + ": resume it with a reboot, which starts it from its disk without its memory",
+		Title:   "This sandbox cannot wake up",
+		Steps: []string{
+			"Its memory cannot be restored: " + err.Error() + ".",
+			"If it is yours, resume it with a reboot: it then starts from its disk, with its files and without the programs that ran.",
+		},
+	}
+}
+
+// problemLimit is about a sandbox that its team has no room for.
+func problemLimit(t target, err error) *problem {
+	return &problem{
+		SandboxID: t.id, Code: http.StatusTooManyRequests,
+		Message: "The sandbox is paused and cannot wake up now: " + err.Error() + ": end or pause another one first",
+		Title:   "This sandbox cannot wake up now",
+		Steps: []string{
+			"It is paused, and its owner has as many sandboxes running as are allowed at once.",
+			"If it is yours, end or pause another one and load this page again.",
+		},
+	}
+}
+
 func problemPortClosed(t target) *problem {
 	return &problem{
 		SandboxID: t.id, Port: t.port, Code: http.StatusBadGateway,

@@ -7,15 +7,16 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/atoll-cloud/atoll/wire"
 )
 
 const (
 	// dialTimeout bounds how long a guest may take to accept a connection.
 	dialTimeout = 10 * time.Second
 	// maxIdlePort and maxIdle bound the unused connections kept to one port and
-	// to one machine; idleTimeout is how long they are kept.
+	// to all of a machine's own ports; idleTimeout is how long they are kept.
 	maxIdlePort = 32
 	maxIdle     = 64
 	idleTimeout = 60 * time.Second
@@ -23,95 +24,47 @@ const (
 	maxResponseHeader = 128 << 10
 )
 
-// upstreams holds the machines that requests have gone to and that have not
-// ended since.
-type upstreams struct {
-	engine Engine
-
-	mu     sync.RWMutex
-	byID   map[string]*upstream
-	closed bool
-}
-
-func newUpstreams(e Engine) *upstreams {
-	return &upstreams{engine: e, byID: make(map[string]*upstream)}
-}
-
-// get returns the way to a machine, made on first use; nil after close.
-func (s *upstreams) get(id string) *upstream {
-	s.mu.RLock()
-	u := s.byID[id]
-	s.mu.RUnlock()
-	if u != nil {
-		return u
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if u := s.byID[id]; u != nil || s.closed {
-		return u
-	}
-	u = newUpstream(s.engine, id)
-	s.byID[id] = u
-	go s.watch(u, s.engine.Done(id))
-	return u
-}
-
-// watch ends the way to a machine when the machine ends or the edge closes.
-func (s *upstreams) watch(u *upstream, done <-chan struct{}) {
-	select {
-	case <-done:
-	case <-u.ended.Done():
-	}
-	s.mu.Lock()
-	delete(s.byID, u.id)
-	s.mu.Unlock()
-	u.close()
-}
-
-func (s *upstreams) close() {
-	s.mu.Lock()
-	s.closed = true
-	open := make([]*upstream, 0, len(s.byID))
-	for _, u := range s.byID {
-		open = append(open, u)
-	}
-	s.mu.Unlock()
-	for _, u := range open {
-		u.close()
-	}
-}
-
-// upstream is the way to one machine: its connections, kept and in use.
+// upstream is the way to one machine from one waking to the next pause or the
+// end: its connections, kept and in use.
 type upstream struct {
-	engine   Engine
-	id       string
-	inFlight atomic.Int64
-	h1       *http.Transport
-	h2       *http.Transport // for gRPC, which has no other form
+	all     *entries
+	entry   *entry
+	severed <-chan struct{} // closed when the connections are dead
 
-	ended context.Context // done once the machine has ended or the edge closed
+	daemon *http.Transport // to the guest daemon
+	ports  *http.Transport // to the guest's own ports
+	grpc   *http.Transport // for gRPC, which is HTTP/2 in every case
+
+	ended context.Context // done when nothing may be dialed any more
 	end   context.CancelFunc
 
 	mu    sync.Mutex
 	conns map[*guestConn]struct{} // nil after close
 }
 
-func newUpstream(e Engine, id string) *upstream {
-	u := &upstream{engine: e, id: id, conns: make(map[*guestConn]struct{})}
+func newUpstream(all *entries, n *entry, severed <-chan struct{}) *upstream {
+	u := &upstream{all: all, entry: n, severed: severed, conns: make(map[*guestConn]struct{})}
 	u.ended, u.end = context.WithCancel(context.Background())
-	u.h1 = u.transport()
-	u.h1.Protocols = new(http.Protocols)
-	u.h1.Protocols.SetHTTP1(true)
-	u.h2 = u.transport()
-	u.h2.Protocols = new(http.Protocols)
-	u.h2.Protocols.SetUnencryptedHTTP2(true)
+	u.daemon, u.ports, u.grpc = u.transport(http1), u.transport(http1), u.transport(http2)
 	return u
+}
+
+var (
+	http1 = protocols((*http.Protocols).SetHTTP1)
+	http2 = protocols((*http.Protocols).SetUnencryptedHTTP2)
+)
+
+func protocols(set func(*http.Protocols, bool)) *http.Protocols {
+	p := new(http.Protocols)
+	set(p, true)
+	return p
 }
 
 // transport is without a limit on how long a guest may think: long polls are
 // legitimate, and the client's leaving ends the wait.
-func (u *upstream) transport() *http.Transport {
+func (u *upstream) transport(p *http.Protocols) *http.Transport {
 	return &http.Transport{
+		Protocols:              p,
 		DialContext:            u.dial,
 		DisableCompression:     true, // bodies pass as they are
 		MaxIdleConns:           maxIdle,
@@ -120,6 +73,33 @@ func (u *upstream) transport() *http.Transport {
 		MaxResponseHeaderBytes: maxResponseHeader,
 		ExpectContinueTimeout:  time.Second,
 	}
+}
+
+// roundTrip sends a request to a port over a connection that is kept or new.
+func (u *upstream) roundTrip(r *http.Request, port int) (*http.Response, error) {
+	switch {
+	case isGRPC(r):
+		return u.grpc.RoundTrip(r)
+	case port == wire.GuestPort:
+		return u.daemon.RoundTrip(r)
+	}
+	return u.ports.RoundTrip(r)
+}
+
+// afterSleep drops the unused connections to the guest's own ports. Their
+// servers' timers ran on while the guest stood still: one that keeps a
+// connection for five seconds may close it the moment it runs again, and a
+// request that is on its way then is lost. The daemon keeps connections.
+func (u *upstream) afterSleep() { u.ports.CloseIdleConnections() }
+
+// isSevered reports whether the machine was paused or has ended.
+func (u *upstream) isSevered() bool { return isClosed(u.severed) }
+
+// connected reports whether there are connections, in use or kept.
+func (u *upstream) connected() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.conns) > 0
 }
 
 // dial connects to the port in addr, whose host part means nothing.
@@ -136,14 +116,16 @@ func (u *upstream) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	defer cancel()
 	stop := context.AfterFunc(u.ended, cancel)
 	defer stop()
-	c, err := u.engine.Dial(ctx, u.id, port)
+	c, err := u.all.engine.Dial(ctx, u.entry.id, port)
 	if err != nil {
 		return nil, err
 	}
 	g := &guestConn{Conn: c, up: u}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.conns == nil {
+	// A machine that was paused and woke while it was dialed is reached by a
+	// newer upstream: this one must not keep a connection of that waking.
+	if u.conns == nil || u.isSevered() {
 		c.Close()
 		return nil, net.ErrClosed
 	}
@@ -151,8 +133,8 @@ func (u *upstream) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	return g, nil
 }
 
-// close cuts all connections: when a machine ends its kernel is gone and says
-// no goodbye, so a stream would otherwise hang.
+// close cuts all connections: when a machine is paused or ends its kernel is
+// gone and says no goodbye, so a stream would otherwise hang.
 func (u *upstream) close() {
 	u.end()
 	u.mu.Lock()
@@ -162,8 +144,9 @@ func (u *upstream) close() {
 	for g := range open {
 		g.Conn.Close()
 	}
-	u.h1.CloseIdleConnections()
-	u.h2.CloseIdleConnections()
+	u.daemon.CloseIdleConnections()
+	u.ports.CloseIdleConnections()
+	u.grpc.CloseIdleConnections()
 }
 
 // guestConn is a connection to a guest that its upstream knows of.
@@ -175,6 +158,11 @@ type guestConn struct {
 func (g *guestConn) Close() error {
 	g.up.mu.Lock()
 	delete(g.up.conns, g)
+	last := len(g.up.conns) == 0
 	g.up.mu.Unlock()
-	return g.Conn.Close()
+	err := g.Conn.Close()
+	if last {
+		g.up.all.forget(g.up.entry)
+	}
+	return err
 }
