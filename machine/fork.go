@@ -149,7 +149,11 @@ func (e *Engine) captureStill(ctx context.Context, g *guest, tree string) (image
 	if err != nil {
 		return image, fmt.Errorf("copy the disk: %w", err)
 	}
-	if image, err = e.runtime.Checkpoint(ctx, g.id, filepath.Join(made.Path, memoryFolder)); err != nil {
+	memory := filepath.Join(made.Path, memoryFolder)
+	if err := os.RemoveAll(memory); err != nil { // its template's, copied with the disk
+		return image, fmt.Errorf("make room for the memory image: %w", err)
+	}
+	if image, err = e.runtime.Checkpoint(ctx, g.id, memory); err != nil {
 		return image, fmt.Errorf("write the memory image: %w", err)
 	}
 	return image, nil
