@@ -87,7 +87,7 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request, c caller, secure b
 // createSpec checks a create request and translates it for the engine.
 func (d *Door) createSpec(body newSandbox, c caller, secure bool, timeout time.Duration) (machine.CreateSpec, error) {
 	spec := machine.CreateSpec{
-		Team: c.team.ID, Template: body.TemplateID, MaxConcurrent: c.team.MaxConcurrent,
+		Team: c.team.ID, MaxConcurrent: c.team.MaxConcurrent,
 		Metadata: body.Metadata, Env: body.EnvVars, Door: map[string]string{},
 	}
 	if body.TemplateID == "" {
@@ -96,13 +96,17 @@ func (d *Door) createSpec(body newSandbox, c caller, secure bool, timeout time.D
 	if !templateRule.MatchString(body.TemplateID) {
 		return spec, invalid("templateID %q is not a template id or name", clip(body.TemplateID))
 	}
-	if c.team.MaxConcurrent <= 0 {
-		return spec, fail(http.StatusTooManyRequests, "the limit of this team is 0 sandboxes at once; the operator can raise it")
+	spec.Template = c.localRef(body.TemplateID)
+	if err := c.mayStart(); err != nil {
+		return spec, err
 	}
 	if err := checkLater(body); err != nil {
 		return spec, err
 	}
 	var err error
+	if spec.Lifecycle, err = body.lifecycle(); err != nil {
+		return spec, err
+	}
 	if spec.Timeout, err = d.timeout("timeout", body.Timeout, timeout); err != nil {
 		return spec, err
 	}

@@ -24,12 +24,18 @@ type Engine interface {
 	Get(id string) (machine.Machine, error)
 	List(team string) []machine.Machine
 	Kill(ctx context.Context, id, reason string) error
+	Pause(ctx context.Context, id string, diskOnly bool) (machine.Machine, error)
+	Resume(ctx context.Context, id string, spec machine.ResumeSpec) (m machine.Machine, woken bool, err error)
+	Fork(ctx context.Context, id string, spec machine.ForkSpec) ([]machine.Forked, error)
 	SetDeadline(ctx context.Context, id string, t time.Time, onlyLater bool) (machine.Machine, error)
 	SetNetwork(ctx context.Context, id string, p network.Policy) error
 	Samples(id string, from, to time.Time) ([]machine.Sample, error)
 	Logs(ctx context.Context, team, id string, q machine.LogQuery) ([]machine.LogEntry, error)
 	Templates(team string) []machine.Template
 	Template(team, ref string) (machine.Template, error)
+	Snapshot(ctx context.Context, id, name string) (machine.Template, error)
+	Snapshots(q machine.SnapshotQuery) []machine.Template
+	DeleteTemplate(ctx context.Context, team, id string) error
 	MaxTimeout() time.Duration
 	Node() machine.Node
 	Events(ctx context.Context, f func(machine.Event)) error
@@ -108,6 +114,11 @@ func (d *Door) routes() {
 	d.route("POST /sandboxes/{sandboxID}/refreshes", "refresh", aTeam, d.refresh)
 	d.route("POST /sandboxes/{sandboxID}/connect", "connect", aTeam, d.connectV1)
 	d.route("POST /v2/sandboxes/{sandboxID}/connect", "connect", aTeam, d.connectV2)
+	d.route("POST /sandboxes/{sandboxID}/pause", "pause", aTeam, d.pause)
+	d.route("POST /sandboxes/{sandboxID}/resume", "resume", aTeam, d.resume)
+	d.route("POST /sandboxes/{sandboxID}/fork", "fork", aTeam, d.fork)
+	d.route("POST /sandboxes/{sandboxID}/snapshots", "snapshots", aTeam, d.createSnapshot)
+	d.route("GET /snapshots", "snapshots", aTeam, d.listSnapshots)
 	d.route("PUT /sandboxes/{sandboxID}/network", "network", aTeam, d.setNetwork)
 	d.route("GET /sandboxes/{sandboxID}/metrics", "metrics", aTeam, d.metricsOfOne)
 	d.route("GET /sandboxes/{sandboxID}/logs", "logs", aTeam, d.logsV1)

@@ -70,7 +70,9 @@ func TestAnotherTeamsSandboxDoesNotExist(t *testing.T) {
 		{"GET", "/sandboxes/" + id + "/logs", ""},
 		{"GET", "/v2/sandboxes/" + id + "/logs", ""},
 		{"POST", "/sandboxes/" + id + "/pause", ""},
+		{"POST", "/sandboxes/" + id + "/resume", "{}"},
 		{"POST", "/sandboxes/" + id + "/fork", ""},
+		{"POST", "/sandboxes/" + id + "/snapshots", "{}"},
 	} {
 		if a := w.do(tt.method, tt.path, tt.body, "X-API-Key", w.otherKey); a.status != 404 {
 			t.Errorf("%s %s as another team = %d, want 404: %s", tt.method, tt.path, a.status, a.body)
@@ -174,8 +176,9 @@ func TestCreateRefuses(t *testing.T) {
 		{"rules", base + `"network":{"rules":{"a.com":[{}]}}}`, 400, "network.rules"},
 		{"host mask", base + `"network":{"maskRequestHost":"x"}}`, 400, "maskRequestHost"},
 		{"HTTPS ports", base + `"network":{"httpsPorts":[3000]}}`, 400, "httpsPorts"},
-		{"auto pause", base + `"autoPause":true}`, 400, "autoPause"},
-		{"auto resume", base + `"autoResume":{"enabled":true}}`, 400, "autoResume"},
+		{"auto pause of another type", base + `"autoPause":"yes"}`, 400, "autoPause must be true or false"},
+		{"auto resume without auto pause", base + `"autoResume":{"enabled":true}}`, 400, "autoPause"},
+		{"auto resume without memory", base + `"autoPause":true,"autoPauseMemory":false,"autoResume":{"enabled":true}}`, 400, "autoPauseMemory"},
 		{"MCP", base + `"mcp":{"x":{}}}`, 400, "mcp"},
 		{"identity", base + `"iam":{"tokens":{"a":{"audience":"x","tokenType":"y"}}}}`, 400, "iam"},
 		{"volumes", base + `"volumeMounts":[{"name":"v","path":"/v"}]}`, 400, "volumeMounts"},
@@ -359,13 +362,7 @@ func TestNetworkUpdate(t *testing.T) {
 
 func TestLaterOperationsSayWhatIsMissing(t *testing.T) {
 	w := newWorld(t)
-	id := w.create(`{"templateID":"base"}`).SandboxID
 	for _, tt := range []struct{ method, path, what string }{
-		{"POST", "/sandboxes/" + id + "/pause", "pausing"},
-		{"POST", "/sandboxes/" + id + "/resume", "resuming"},
-		{"POST", "/sandboxes/" + id + "/fork", "forking"},
-		{"POST", "/sandboxes/" + id + "/snapshots", "snapshots"},
-		{"GET", "/snapshots", "snapshots"},
 		{"POST", "/v3/templates", "building templates"},
 		{"POST", "/templates/x", "building templates"},
 		{"GET", "/templates/x/builds/y/status", "building templates"},

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +34,13 @@ type fakeEngine struct {
 	max       time.Duration
 	failWith  error
 	createHit func() // called inside of Create
+	resumeHit func(*machine.Machine)
+	resumes   []machine.ResumeSpec
+	damaged   func(*machine.Machine) bool
+	wakeWith  error // of a Resume that is no reboot
+	forkWith  error // of each copy
+	forks     int
+	snapshots int
 	events    chan machine.Event
 }
 
@@ -55,21 +61,18 @@ func (f *fakeEngine) Create(ctx context.Context, spec machine.CreateSpec) (machi
 	if f.failWith != nil {
 		return machine.Machine{}, f.failWith
 	}
-	n := 0
-	for _, m := range f.machines {
-		if m.Team == spec.Team {
-			n++
-		}
-	}
-	if n >= spec.MaxConcurrent {
-		return machine.Machine{}, fmt.Errorf("%w: the team has %d sandboxes at once and its limit is %d", machine.ErrLimit, n, spec.MaxConcurrent)
+	if err := f.room(spec.Team, spec.MaxConcurrent); err != nil {
+		return machine.Machine{}, err
 	}
 	now := f.now()
 	m := machine.Machine{
-		ID: fmt.Sprintf("i%04d", len(f.specs)), Team: spec.Team, TemplateID: t.ID, BuildID: t.BuildID, Alias: t.Names[0],
+		ID: fmt.Sprintf("i%04d", len(f.specs)), Team: spec.Team, TemplateID: t.ID, BuildID: t.BuildID,
 		State: machine.Running, CPUs: 2, MemoryMB: 512, DiskMB: 1024, CreatedAt: now, StartedAt: now,
 		Metadata: spec.Metadata, Env: spec.Env, AccessToken: spec.AccessToken, TrafficToken: spec.TrafficToken,
-		Network: spec.Network, Door: spec.Door,
+		Network: spec.Network, Door: spec.Door, Lifecycle: spec.Lifecycle, Timeout: spec.Timeout,
+	}
+	if len(t.Names) > 0 {
+		m.Alias = t.Names[0]
 	}
 	if spec.Timeout > 0 {
 		m.Deadline = now.Add(spec.Timeout)
@@ -131,6 +134,9 @@ func (f *fakeEngine) SetDeadline(ctx context.Context, id string, t time.Time, on
 		return machine.Machine{}, fmt.Errorf("%w: no machine %q", machine.ErrNotFound, id)
 	}
 	m := &f.machines[i]
+	if m.Paused {
+		return machine.Machine{}, fmt.Errorf("%w: machine %q is paused", machine.ErrPaused, id)
+	}
 	if !onlyLater || !m.Deadline.IsZero() && (t.IsZero() || t.After(m.Deadline)) {
 		m.Deadline = t
 	}
@@ -165,18 +171,6 @@ func (f *fakeEngine) Logs(ctx context.Context, team, id string, q machine.LogQue
 	defer f.mu.Unlock()
 	f.query = q
 	return f.logs[:min(len(f.logs), q.Limit)], nil
-}
-
-func (f *fakeEngine) Templates(string) []machine.Template { return f.templates }
-
-func (f *fakeEngine) Template(_, ref string) (machine.Template, error) {
-	name, _, _ := strings.Cut(ref, ":")
-	for _, t := range f.templates {
-		if t.ID == name || slices.Contains(t.Names, name) {
-			return t, nil
-		}
-	}
-	return machine.Template{}, fmt.Errorf("%w: no template %q here", machine.ErrNotFound, ref)
 }
 
 func (f *fakeEngine) MaxTimeout() time.Duration { return f.max }

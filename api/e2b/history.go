@@ -56,11 +56,11 @@ func (d *Door) Run(ctx context.Context) error {
 	}
 }
 
-// running counts the sandboxes of each team.
+// running counts the sandboxes of each team, without paused ones.
 func (d *Door) running() map[string]int {
 	counts := map[string]int{}
 	for _, m := range d.engine.List("") {
-		if m.State == machine.Running {
+		if runs(&m) {
 			counts[m.Team]++
 		}
 	}

@@ -45,7 +45,7 @@ func (d *Door) createOnce(r *http.Request, c caller, body []byte, spec machine.C
 		if m.Door[doorBody] != spec.Door[doorBody] {
 			return machine.Machine{}, fail(http.StatusConflict, "this Idempotency-Key was used for another create request; use a new one")
 		}
-		if m.State == machine.Running {
+		if alive(&m) {
 			return m, nil
 		}
 	}

@@ -16,10 +16,6 @@ func later(field, what string) error {
 // yet. The values that SDKs send by default pass.
 func checkLater(body newSandbox) error {
 	switch {
-	case body.AutoPause:
-		return later("autoPause", "pausing sandboxes")
-	case body.AutoResume != nil && body.AutoResume.Enabled:
-		return later("autoResume", "resuming sandboxes on requests")
 	case given(body.MCP):
 		return later("mcp", "the MCP gateway")
 	case asksIdentity(body.IAM):
@@ -69,10 +65,6 @@ func domainProblem(field, name string) error {
 // laterRoutes answers the operations that later versions bring.
 func (d *Door) laterRoutes() {
 	for what, patterns := range map[string][]string{
-		"pausing sandboxes":           {"POST /sandboxes/{sandboxID}/pause"},
-		"resuming sandboxes":          {"POST /sandboxes/{sandboxID}/resume"},
-		"forking sandboxes":           {"POST /sandboxes/{sandboxID}/fork"},
-		"snapshots":                   {"POST /sandboxes/{sandboxID}/snapshots", "GET /snapshots"},
 		"changing the state of nodes": {"POST /nodes/{nodeID}"},
 		"building templates": {
 			"POST /templates", "POST /v2/templates", "POST /v3/templates", "POST /templates/{templateID}",
@@ -101,15 +93,9 @@ func laterAccess(pattern string) access {
 	return aTeam
 }
 
-// notYet answers one operation of a later version. Where it is about a sandbox
-// that does not exist, that is told first.
+// notYet answers one operation of a later version.
 func (d *Door) notYet(what string) handler {
-	return func(_ http.ResponseWriter, r *http.Request, c caller) error {
-		if r.PathValue("sandboxID") != "" {
-			if _, err := d.find(r, c); err != nil {
-				return err
-			}
-		}
+	return func(http.ResponseWriter, *http.Request, caller) error {
 		return &problem{status: http.StatusNotImplemented, code: "not_available", message: what + " is not available in this version of Atoll"}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // listQuery selects sandboxes.
 type listQuery struct {
 	metadata     map[string]string
-	running      bool // sandboxes that run are asked for
+	states       states
 	startedAfter time.Time
 	template     string
 	ascending    bool
@@ -28,8 +28,8 @@ func (d *Door) listV1(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err != nil {
 		return err
 	}
-	found := d.selectSandboxes(c, listQuery{metadata: metadata, running: true})
-	return writeJSON(w, http.StatusOK, listedAll(found))
+	found := d.selectSandboxes(c, listQuery{metadata: metadata, states: states{running: true}})
+	return writeJSON(w, http.StatusOK, listedAll(found.list))
 }
 
 // listV2 lists sandboxes in pages.
@@ -38,11 +38,15 @@ func (d *Door) listV2(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err != nil {
 		return err
 	}
+	q.template = c.localRef(q.template)
 	found := d.selectSandboxes(c, q)
-	if q.running {
-		w.Header().Set("X-Total-Running", strconv.Itoa(len(found)))
+	if q.states.running {
+		w.Header().Set("X-Total-Running", strconv.Itoa(len(found.list)-found.paused))
 	}
-	page, next := q.page(found)
+	if q.states.paused {
+		w.Header().Set("X-Total-Paused", strconv.Itoa(found.paused))
+	}
+	page, next := q.page(found.list)
 	if next != "" {
 		w.Header().Set(nextTokenKey, next)
 	}
@@ -53,7 +57,7 @@ func parseListQuery(v url.Values) (q listQuery, err error) {
 	if q.metadata, err = parseMetadata(v.Get("metadata")); err != nil {
 		return q, err
 	}
-	if q.running, err = parseStates(v["state"]); err != nil {
+	if q.states, err = parseStates(v["state"]); err != nil {
 		return q, err
 	}
 	if q.limit, err = pageLimit(v); err != nil {
@@ -83,25 +87,29 @@ func parseListQuery(v url.Values) (q listQuery, err error) {
 	return q, nil
 }
 
-// parseStates reads "running,paused" or one parameter per state, and reports
-// whether running sandboxes are asked for. There are no paused ones yet.
-func parseStates(values []string) (running bool, err error) {
-	any := false
+// states are the states that a list is asked for.
+type states struct{ running, paused bool }
+
+// parseStates reads "running,paused" or one parameter per state; none asks for
+// all.
+func parseStates(values []string) (asked states, err error) {
 	for _, value := range values {
 		for state := range strings.SplitSeq(value, ",") {
 			switch state {
 			case "":
-				continue
 			case "running":
-				running = true
+				asked.running = true
 			case "paused":
+				asked.paused = true
 			default:
-				return false, invalid(`state is %q: give "running" or "paused"`, clip(state))
+				return asked, invalid(`state is %q: give "running" or "paused"`, clip(state))
 			}
-			any = true
 		}
 	}
-	return running || !any, nil
+	if asked == (states{}) {
+		asked = states{running: true, paused: true}
+	}
+	return asked, nil
 }
 
 // parseMetadata reads a filter as the SDKs write it: a query string inside of
@@ -132,23 +140,40 @@ func unescape(s string) string {
 	return s
 }
 
-// selectSandboxes returns all that match, in order, without paging.
-func (d *Door) selectSandboxes(c caller, q listQuery) []machine.Machine {
-	if !q.running {
-		return nil
-	}
-	found := slices.DeleteFunc(d.engine.List(c.team.ID), func(m machine.Machine) bool { return !q.matches(m) })
-	slices.SortFunc(found, func(a, b machine.Machine) int {
-		if q.ascending {
-			return cursorOf(a).compare(cursorOf(b))
+// selection is what a query finds, in order. Teams may have thousands of
+// paused sandboxes, so it points into the engine's copies.
+type selection struct {
+	list   []*machine.Machine
+	paused int // of the list
+}
+
+// selectSandboxes returns all that match, without paging.
+func (d *Door) selectSandboxes(c caller, q listQuery) selection {
+	all := d.engine.List(c.team.ID)
+	found := selection{list: make([]*machine.Machine, 0, len(all))}
+	for i := range all {
+		m := &all[i]
+		if !q.matches(m) {
+			continue
 		}
-		return cursorOf(b).compare(cursorOf(a))
-	})
+		found.list = append(found.list, m)
+		if m.Paused {
+			found.paused++
+		}
+	}
+	// The engine lists them in this order, which makes sorting a mere check.
+	slices.SortFunc(found.list, func(a, b *machine.Machine) int { return cursorOf(a).compare(cursorOf(b)) })
+	if !q.ascending {
+		slices.Reverse(found.list)
+	}
 	return found
 }
 
-func (q listQuery) matches(m machine.Machine) bool {
-	if m.State != machine.Running || startOf(m).Before(q.startedAfter) {
+func (q listQuery) matches(m *machine.Machine) bool {
+	if !alive(m) || startOf(m).Before(q.startedAfter) {
+		return false
+	}
+	if m.Paused && !q.states.paused || !m.Paused && !q.states.running {
 		return false
 	}
 	if q.template != "" && m.TemplateID != q.template && m.Alias != q.template {
@@ -163,9 +188,9 @@ func (q listQuery) matches(m machine.Machine) bool {
 }
 
 // page cuts one page out of what was found and returns the token of the next.
-func (q listQuery) page(found []machine.Machine) (page []machine.Machine, next string) {
+func (q listQuery) page(found []*machine.Machine) (page []*machine.Machine, next string) {
 	if q.after != nil {
-		i := slices.IndexFunc(found, func(m machine.Machine) bool {
+		i := slices.IndexFunc(found, func(m *machine.Machine) bool {
 			n := cursorOf(m).compare(*q.after)
 			return q.ascending && n > 0 || !q.ascending && n < 0
 		})
@@ -180,9 +205,9 @@ func (q listQuery) page(found []machine.Machine) (page []machine.Machine, next s
 	return found[:q.limit], cursorOf(found[q.limit-1]).String()
 }
 
-func cursorOf(m machine.Machine) cursor { return cursor{at: startOf(m), id: m.ID} }
+func cursorOf(m *machine.Machine) cursor { return cursor{at: startOf(m), id: m.ID} }
 
-func listedAll(machines []machine.Machine) []listedSandbox {
+func listedAll(machines []*machine.Machine) []listedSandbox {
 	out := make([]listedSandbox, 0, len(machines))
 	for _, m := range machines {
 		out = append(out, listed(m))

@@ -53,6 +53,17 @@ func (d *Door) metricsOfOne(w http.ResponseWriter, r *http.Request, c caller) er
 	return writeJSON(w, http.StatusOK, out)
 }
 
+// diskUsed is what a sandbox's files took when it was last measured, in bytes;
+// 0 if it was not yet.
+func (d *Door) diskUsed(m machine.Machine) int64 {
+	now := d.now()
+	samples, err := d.engine.Samples(m.ID, now.Add(-time.Minute), now.Add(time.Second))
+	if err != nil || len(samples) == 0 {
+		return 0 // it has ended meanwhile, or is very young
+	}
+	return samples[len(samples)-1].DiskUsed
+}
+
 // metricsOfMany returns the newest measurement of each sandbox that is asked
 // for and exists.
 func (d *Door) metricsOfMany(w http.ResponseWriter, r *http.Request, c caller) error {

@@ -84,7 +84,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 
 // setNetwork replaces a sandbox's egress rules; what is left out is cleared.
 func (d *Door) setNetwork(w http.ResponseWriter, r *http.Request, c caller) error {
-	m, err := d.find(r, c)
+	m, err := d.findRunning(r, c)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,9 @@ var statuses = []struct {
 	{machine.ErrInvalid, http.StatusBadRequest},
 	{machine.ErrLimit, http.StatusTooManyRequests},
 	{machine.ErrConflict, http.StatusConflict},
+	{machine.ErrPaused, http.StatusConflict},
+	{machine.ErrDamaged, http.StatusConflict},
+	{machine.ErrIncompatible, http.StatusConflict},
 	{machine.ErrUnavailable, http.StatusServiceUnavailable},
 	{account.ErrNotFound, http.StatusNotFound},
 	{account.ErrInvalid, http.StatusBadRequest},
@@ -72,7 +75,13 @@ type errorBody struct {
 	Message   string `json:"message"`
 }
 
-func (d *Door) writeError(w http.ResponseWriter, r *http.Request, err error) {
+func (p *problem) body() errorBody {
+	return errorBody{Code: p.status, ErrorCode: p.code, Message: p.message}
+}
+
+// explain is problemOf with a message in any case: what the server failed at
+// goes to its log.
+func (d *Door) explain(r *http.Request, err error) *problem {
 	p := problemOf(err)
 	if p.status == http.StatusInternalServerError && p.message == "" {
 		id := observe.RequestID(r.Context())
@@ -82,11 +91,16 @@ func (d *Door) writeError(w http.ResponseWriter, r *http.Request, err error) {
 			p.message = fmt.Sprintf("the server failed to do this; its log tells why under request id %s", id)
 		}
 	}
+	return p
+}
+
+func (d *Door) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	p := d.explain(r, err)
 	if p.status == http.StatusTooManyRequests {
 		// Waiting does not help against a limit of concurrent sandboxes.
 		w.Header().Set("Should-Retry", "false")
 	}
-	writeJSON(w, p.status, errorBody{Code: p.status, ErrorCode: p.code, Message: p.message})
+	writeJSON(w, p.status, p.body())
 }
 
 // writeJSON answers with v. The types of this package cannot fail to encode.

@@ -21,12 +21,16 @@ func TestJavaScriptSDK(t *testing.T) {
 	if own, err := exec.LookPath(filepath.Join(sdks, ".node", "node_modules", ".bin", "node")); err == nil {
 		node = own
 	}
-	drive(t, "NODE_PATH="+modules, node, filepath.Join("testdata", "control.cjs"))
+	for _, program := range []string{"control.cjs", "sleep.cjs"} {
+		drive(t, "NODE_PATH="+modules, node, filepath.Join("testdata", program))
+	}
 }
 
 func TestPythonSDK(t *testing.T) {
 	python := place("ATOLL_TEST_PYTHON", filepath.Join(sdks, ".venv", "bin", "python"))
-	drive(t, "PYTHONDONTWRITEBYTECODE=1", python, filepath.Join("testdata", "control.py"))
+	for _, program := range []string{"control.py", "sleep.py"} {
+		drive(t, "PYTHONDONTWRITEBYTECODE=1", python, filepath.Join("testdata", program))
+	}
 }
 
 func place(variable, usual string) string {
@@ -41,6 +45,8 @@ func place(variable, usual string) string {
 }
 
 // drive runs a program with an SDK against a door whose engine is a fake.
+// It gives a team that may have 6 sandboxes, and those with the metadata wake=damaged
+// cannot be woken with their memory.
 func drive(t *testing.T, env string, command ...string) {
 	w := newWorld(t)
 	if _, err := w.accounts.SetMaxConcurrent(t.Context(), w.team, 6); err != nil {
@@ -50,6 +56,7 @@ func drive(t *testing.T, env string, command ...string) {
 	tick := func() { w.advance(time.Millisecond) } // so that lists have an order
 	w.engine.set(func(f *fakeEngine) {
 		f.createHit = tick
+		f.damaged = func(m *machine.Machine) bool { return m.Metadata["wake"] == "damaged" }
 		f.samples = []machine.Sample{{Time: start.Add(2 * time.Millisecond), CPUs: 2, MemUsed: 1234}}
 	})
 

@@ -120,7 +120,7 @@ func (d *Door) adminDeleteKey(w http.ResponseWriter, r *http.Request, _ caller) 
 	return noContent(w)
 }
 
-// adminKill ends all sandboxes of a team.
+// adminKill ends all sandboxes of a team, paused ones too.
 func (d *Door) adminKill(w http.ResponseWriter, r *http.Request, _ caller) error {
 	team, err := d.accounts.Team(r.PathValue("teamID"))
 	if err != nil {
@@ -140,11 +140,5 @@ func (d *Door) adminKill(w http.ResponseWriter, r *http.Request, _ caller) error
 
 // adminCounts tells how many sandboxes run, by team.
 func (d *Door) adminCounts(w http.ResponseWriter, _ *http.Request, _ caller) error {
-	counts := map[string]int{}
-	for _, m := range d.engine.List("") {
-		if m.State == machine.Running {
-			counts[m.Team]++
-		}
-	}
-	return writeJSON(w, http.StatusOK, counts)
+	return writeJSON(w, http.StatusOK, d.running())
 }

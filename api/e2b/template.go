@@ -30,14 +30,14 @@ type templateView struct {
 	BuildStatus   string   `json:"buildStatus"`
 }
 
-func viewTemplate(t machine.Template) templateView {
-	names := t.Names
-	if names == nil {
-		names = []string{}
+func viewTemplate(c caller, t machine.Template) templateView {
+	aliases := t.Names
+	if aliases == nil {
+		aliases = []string{}
 	}
 	return templateView{
 		TemplateID: t.ID, BuildID: buildUUID(t), CPUCount: t.CPUs, MemoryMB: t.MemoryMB, DiskSizeMB: t.DiskMB,
-		Public: true, Aliases: names, Names: names,
+		Public: t.Team == "", Aliases: aliases, Names: c.names(t),
 		CreatedAt: stamp(t.CreatedAt), UpdatedAt: stamp(t.UpdatedAt), LastSpawnedAt: optionalStamp(t.LastSpawned),
 		SpawnCount: t.Spawned, BuildCount: 1, EnvdVersion: wire.EnvdVersion, BuildStatus: "ready",
 	}
@@ -52,8 +52,11 @@ func buildUUID(t machine.Template) string {
 	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(t.BuildID)).String()
 }
 
+// sortedTemplates returns what lists of templates show: no snapshots, which
+// have a list of their own.
 func (d *Door) sortedTemplates(c caller) []machine.Template {
 	list := slices.Clone(d.engine.Templates(c.team.ID))
+	list = slices.DeleteFunc(list, func(t machine.Template) bool { return t.Snapshot != nil })
 	slices.SortFunc(list, func(a, b machine.Template) int { return templateCursor(a).compare(templateCursor(b)) })
 	return list
 }
@@ -66,7 +69,7 @@ func (d *Door) listTemplatesV1(w http.ResponseWriter, r *http.Request, c caller)
 	}
 	out := []templateView{}
 	for _, t := range d.sortedTemplates(c) {
-		out = append(out, viewTemplate(t))
+		out = append(out, viewTemplate(c, t))
 	}
 	return writeJSON(w, http.StatusOK, out)
 }
@@ -96,7 +99,7 @@ func (d *Door) listTemplatesV2(w http.ResponseWriter, r *http.Request, c caller)
 			w.Header().Set(nextTokenKey, last.String())
 			break
 		}
-		out, last = append(out, viewTemplate(t)), templateCursor(t)
+		out, last = append(out, viewTemplate(c, t)), templateCursor(t)
 	}
 	return writeJSON(w, http.StatusOK, out)
 }
@@ -123,11 +126,11 @@ type templateBuild struct {
 
 // templateInfo returns a template with its builds. The built-in ones have one.
 func (d *Door) templateInfo(w http.ResponseWriter, r *http.Request, c caller) error {
-	t, err := d.engine.Template(c.team.ID, r.PathValue("templateID"))
+	t, err := d.engine.Template(c.team.ID, c.localRef(r.PathValue("templateID")))
 	if err != nil {
 		return err
 	}
-	v := viewTemplate(t)
+	v := viewTemplate(c, t)
 	return writeJSON(w, http.StatusOK, map[string]any{
 		"templateID": v.TemplateID, "public": v.Public, "aliases": v.Aliases, "names": v.Names,
 		"createdAt": v.CreatedAt, "updatedAt": v.UpdatedAt, "lastSpawnedAt": v.LastSpawnedAt, "spawnCount": v.SpawnCount,
@@ -144,13 +147,13 @@ func (d *Door) templateAliasOrTags(w http.ResponseWriter, r *http.Request, c cal
 	first, second := r.PathValue("first"), r.PathValue("second")
 	switch {
 	case first == "aliases":
-		t, err := d.engine.Template(c.team.ID, second)
+		t, err := d.engine.Template(c.team.ID, c.localRef(second))
 		if err != nil {
 			return err
 		}
-		return writeJSON(w, http.StatusOK, map[string]any{"templateID": t.ID, "public": true})
+		return writeJSON(w, http.StatusOK, map[string]any{"templateID": t.ID, "public": t.Team == ""})
 	case second == "tags":
-		t, err := d.engine.Template(c.team.ID, first)
+		t, err := d.engine.Template(c.team.ID, c.localRef(first))
 		if err != nil {
 			return err
 		}
@@ -159,12 +162,4 @@ func (d *Door) templateAliasOrTags(w http.ResponseWriter, r *http.Request, c cal
 		})
 	}
 	return fail(http.StatusNotFound, "there is no %s %s in this API", r.Method, clip(r.URL.Path))
-}
-
-func (d *Door) deleteTemplate(_ http.ResponseWriter, r *http.Request, c caller) error {
-	t, err := d.engine.Template(c.team.ID, r.PathValue("templateID"))
-	if err != nil {
-		return err
-	}
-	return fail(http.StatusForbidden, "template %q is built in and cannot be deleted", t.ID)
 }

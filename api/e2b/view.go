@@ -69,19 +69,36 @@ type listedSandbox struct {
 	State        string            `json:"state"`
 	EnvdVersion  string            `json:"envdVersion"`
 	VolumeMounts []struct{}        `json:"volumeMounts"`
+
+	// What follows is ours: how deep the sandbox sleeps, "frozen" or "stored",
+	// paused or not; what its memory takes on the disk while it does; and what
+	// its files take, which info tells of those awake too.
+	Sleep             string `json:"sleep,omitempty"`
+	MemoryStoredBytes int64  `json:"memoryStoredBytes,omitempty"`
+	DiskUsedBytes     int64  `json:"diskUsedBytes,omitempty"`
 }
 
-func listed(m machine.Machine) listedSandbox {
+func listed(m *machine.Machine) listedSandbox {
 	metadata := m.Metadata
 	if metadata == nil {
 		metadata = map[string]string{}
 	}
-	return listedSandbox{
+	v := listedSandbox{
 		SandboxID: m.ID, TemplateID: m.TemplateID, Alias: m.Alias, ClientID: clientID,
 		StartedAt: stamp(startOf(m)), EndAt: stamp(endOf(m)),
 		CPUCount: m.CPUs, MemoryMB: m.MemoryMB, DiskSizeMB: m.DiskMB,
 		Metadata: metadata, State: "running", EnvdVersion: wire.EnvdVersion, VolumeMounts: []struct{}{},
 	}
+	if m.Paused {
+		v.State = "paused"
+	}
+	if m.State.Asleep() {
+		v.Sleep, v.DiskUsedBytes = string(m.State), m.DiskBytes
+		if m.Image != nil {
+			v.MemoryStoredBytes = m.Image.Bytes
+		}
+	}
+	return v
 }
 
 // sandboxDetail is the answer to info.
@@ -91,7 +108,8 @@ type sandboxDetail struct {
 	AllowInternetAccess *bool         `json:"allowInternetAccess"`
 	Domain              *string       `json:"domain"`
 	Network             networkDetail `json:"network"`
-	Lifecycle           lifecycle     `json:"lifecycle"`
+	Lifecycle           lifecycleInfo `json:"lifecycle"`
+	PauseMode           string        `json:"pauseMode,omitempty"` // what the pause kept
 }
 
 type networkDetail struct {
@@ -100,14 +118,14 @@ type networkDetail struct {
 	AllowPublicTraffic bool     `json:"allowPublicTraffic"`
 }
 
-type lifecycle struct {
+type lifecycleInfo struct {
 	AutoResume bool   `json:"autoResume"`
 	OnTimeout  string `json:"onTimeout"`
 }
 
 func (d *Door) detail(m machine.Machine) sandboxDetail {
 	return sandboxDetail{
-		listedSandbox:       listed(m),
+		listedSandbox:       listed(&m),
 		EnvdAccessToken:     m.AccessToken,
 		AllowInternetAccess: internetAccess(m),
 		Domain:              optional(d.domain),
@@ -115,8 +133,27 @@ func (d *Door) detail(m machine.Machine) sandboxDetail {
 			AllowOut: texts(m.Network.Allow), DenyOut: texts(m.Network.Deny),
 			AllowPublicTraffic: m.TrafficToken == "",
 		},
-		Lifecycle: lifecycle{OnTimeout: "kill"},
+		Lifecycle: viewLifecycle(m.Lifecycle),
+		PauseMode: pauseMode(m),
 	}
+}
+
+func viewLifecycle(l machine.Lifecycle) lifecycleInfo {
+	v := lifecycleInfo{AutoResume: l.AutoResume, OnTimeout: "kill"}
+	if l.AutoPause {
+		v.OnTimeout = "pause"
+	}
+	return v
+}
+
+func pauseMode(m machine.Machine) string {
+	switch {
+	case !m.Paused:
+		return ""
+	case m.State == machine.Stored && m.Image == nil:
+		return "filesystem"
+	}
+	return "full"
 }
 
 // internetAccess tells what was asked of allow_internet_access, as long as the
@@ -137,14 +174,19 @@ func texts(list []netip.Prefix) []string {
 	return out
 }
 
-func startOf(m machine.Machine) time.Time {
+func startOf(m *machine.Machine) time.Time {
 	if m.StartedAt.IsZero() {
 		return m.CreatedAt
 	}
 	return m.StartedAt
 }
 
-func endOf(m machine.Machine) time.Time {
+// endOf is when a sandbox ends by itself. A paused one does not; in its stead
+// stands, as in E2B's answers, when it fell asleep.
+func endOf(m *machine.Machine) time.Time {
+	if m.Paused {
+		return m.AsleepSince
+	}
 	if m.Deadline.IsZero() {
 		return never
 	}

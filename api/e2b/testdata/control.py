@@ -50,8 +50,6 @@ def sync():
     assert all_ids(query=SandboxQuery(state=[SandboxState.PAUSED])) == []
     assert all_ids(query=SandboxQuery(started_after=datetime.datetime.now() + datetime.timedelta(hours=1))) == []
 
-    raises(SandboxException, sandbox.pause, "pausing sandboxes is not available")
-    raises(SandboxException, lambda: Sandbox.create(lifecycle={"on_timeout": "pause"}), "autoPause")
     raises(SandboxException, lambda: Sandbox.create(mcp={"x": {}}), "mcp")
     raises(SandboxException, lambda: Sandbox.create("nothing"), "nothing")
     raises(AuthenticationException, lambda: Sandbox.create(api_key="e2b_" + "0" * 40))

@@ -1,0 +1,63 @@
+package e2b
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/atoll-cloud/atoll/machine"
+	"github.com/atoll-cloud/atoll/observe"
+)
+
+// lifecycle checks what a create request says of its sandbox's end and
+// translates it for the engine.
+func (b *newSandbox) lifecycle() (machine.Lifecycle, error) {
+	l := machine.Lifecycle{
+		AutoPause:  b.AutoPause,
+		DiskOnly:   b.AutoPause && b.AutoPauseMemory != nil && !*b.AutoPauseMemory,
+		AutoResume: b.AutoResume != nil && b.AutoResume.Enabled,
+	}
+	switch {
+	case l.AutoResume && !l.AutoPause:
+		return l, invalid("autoResume: only a sandbox that pauses at its time-out can resume by itself; set autoPause too")
+	case l.AutoResume && l.DiskOnly:
+		return l, invalid("autoResume cannot be combined with autoPauseMemory false: a sandbox without memory starts anew, which only a resume or connect may do")
+	}
+	return l, nil
+}
+
+// alive reports whether a sandbox exists for clients, asleep or not.
+func alive(m *machine.Machine) bool { return m.State == machine.Running || m.State.Asleep() }
+
+// runs reports whether clients see a sandbox as running. That includes those
+// that the engine put to sleep: any use wakes them.
+func runs(m *machine.Machine) bool { return alive(m) && !m.Paused }
+
+// find returns the sandbox that a path names, paused or not. One of another
+// team does not exist for the caller.
+func (d *Door) find(r *http.Request, c caller) (machine.Machine, error) {
+	id := sandboxID(r)
+	m, err := d.engine.Get(id)
+	if err != nil || m.Team != c.team.ID || !alive(&m) {
+		return machine.Machine{}, fail(http.StatusNotFound, "sandbox %q was not found: it has ended, or never was", clip(id))
+	}
+	observe.SetMachine(r.Context(), m.ID)
+	return m, nil
+}
+
+// findRunning is find for what cannot be done to a paused sandbox.
+func (d *Door) findRunning(r *http.Request, c caller) (machine.Machine, error) {
+	m, err := d.find(r, c)
+	if err == nil && m.Paused {
+		err = fmt.Errorf("%w: sandbox %q is paused: resume it first, by connecting to it", machine.ErrPaused, m.ID)
+	}
+	return m, err
+}
+
+// mayStart refuses teams that may have no sandbox at all. The engine knows
+// only limits above zero.
+func (c caller) mayStart() error {
+	if c.team.MaxConcurrent > 0 {
+		return nil
+	}
+	return fail(http.StatusTooManyRequests, "the limit of this team is 0 sandboxes at once; the operator can raise it")
+}
