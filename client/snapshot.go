@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // Snapshot is memory and disk of a sandbox at one instant. Its id and each of
@@ -11,6 +12,13 @@ import (
 type Snapshot struct {
 	SnapshotID string   `json:"snapshotID"`
 	Names      []string `json:"names"`
+
+	// What follows is not told by every server.
+
+	SandboxID         string    `json:"sandboxID,omitempty"` // it was taken of
+	CreatedAt         time.Time `json:"createdAt,omitzero"`
+	MemoryStoredBytes int64     `json:"memoryStoredBytes,omitempty"` // on the disk
+	DiskUsedBytes     int64     `json:"diskUsedBytes,omitempty"`     // beyond the template it comes from
 }
 
 // Snapshot keeps memory and disk of a running sandbox, which goes on. The name

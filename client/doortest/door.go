@@ -155,8 +155,10 @@ func (d *Door) toGuest(w http.ResponseWriter, r *http.Request, id string) {
 	asleep := s != nil && s.State == client.StatePaused
 	d.mu.Unlock()
 	switch {
-	case s == nil || asleep:
+	case s == nil:
 		refuse(w, 502, "The sandbox was not found")
+	case asleep:
+		refuse(w, 502, "The sandbox was not found running, for it is paused")
 	case r.Header.Get("E2b-Sandbox-Port") != "49983":
 		refuse(w, 502, "The sandbox is running but port is not open")
 	case s.EnvdAccessToken != r.Header.Get("X-Access-Token"):

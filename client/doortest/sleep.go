@@ -68,7 +68,7 @@ func (d *Door) connect(w http.ResponseWriter, r *http.Request, s *client.Sandbox
 		return
 	}
 	if d.damaged[s.SandboxID] && in.Memory {
-		refuse(w, 500, "the memory image of the sandbox is damaged")
+		refuse(w, 409, "the memory image of the sandbox is damaged. It still starts from its disk: connect with onResume \"reboot\"")
 		return
 	}
 	d.wake(s)
@@ -97,7 +97,7 @@ func (d *Door) fork(w http.ResponseWriter, r *http.Request, s *client.Sandbox) {
 	source := *s
 	d.mu.Unlock()
 	if source.State == client.StatePaused {
-		refuse(w, 409, "The sandbox is paused")
+		refuse(w, 409, "the sandbox is paused")
 		return
 	}
 	out := []client.Forked{}
@@ -124,7 +124,7 @@ func (d *Door) snapshot(w http.ResponseWriter, r *http.Request, s *client.Sandbo
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if s.State == client.StatePaused {
-		refuse(w, 409, "The sandbox is paused")
+		refuse(w, 409, "the sandbox is paused")
 		return
 	}
 	d.taken++

@@ -101,7 +101,7 @@ func expand(id string, all []client.Sandbox) (string, error) {
 	switch len(match) {
 	case 0:
 		return "", (&failure{err: fmt.Errorf("there is no sandbox %q", id), code: codeFailed}).
-			hinted("\"atoll ls\" shows the sandboxes that are running")
+			hinted("\"atoll ls\" shows the sandboxes")
 	case 1:
 		return match[0], nil
 	}
@@ -120,7 +120,36 @@ func (a *app) guest(ctx context.Context, id, user string) (*client.Guest, error)
 	if err != nil {
 		return nil, err
 	}
+	if s.State == client.StatePaused && (s.Lifecycle == nil || !s.Lifecycle.AutoResume) {
+		return nil, pausedError(s.SandboxID)
+	}
 	return c.Guest(s).As(user), nil
+}
+
+// findRunning connects and finds a sandbox for what needs one that runs.
+func (a *app) findRunning(ctx context.Context, id string) (*client.Client, client.Sandbox, error) {
+	c, err := a.client()
+	if err != nil {
+		return nil, client.Sandbox{}, err
+	}
+	s, err := find(ctx, c, id)
+	if err == nil && s.State == client.StatePaused {
+		err = pausedError(s.SandboxID)
+	}
+	return c, s, err
+}
+
+// whole is the whole id of a sandbox that may have ended: what the server keeps
+// of those is found under nothing less.
+func whole(ctx context.Context, c *client.Client, id string) (string, error) {
+	s, err := find(ctx, c, id)
+	if err == nil {
+		return s.SandboxID, nil
+	}
+	if !client.IsNotFound(err) && len(id) < 16 {
+		return "", err
+	}
+	return id, nil
 }
 
 func first(values ...string) string {

@@ -112,9 +112,13 @@ func hintFor(err error) string {
 	}
 	switch client.Status(err) {
 	case http.StatusNotFound:
-		return "\"atoll ls\" shows the sandboxes that are running"
+		return "\"atoll ls\" shows the sandboxes"
+	case http.StatusConflict, http.StatusBadGateway:
+		if strings.Contains(err.Error(), errPaused.Error()) {
+			return "\"atoll resume\" wakes it"
+		}
 	case http.StatusTooManyRequests:
-		return "end some sandboxes (atoll ls, atoll kill) or raise the team's limit"
+		return "pause or end some sandboxes (atoll ls, atoll pause, atoll kill) or raise the team's limit"
 	}
 	if errors.Is(err, client.ErrUnreachable) {
 		return "is the server running? Start it with \"atoll up\", or check --api-url"

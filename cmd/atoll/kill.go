@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/atoll-cloud/atoll/client"
 )
@@ -17,7 +16,7 @@ func newKill(a *app) *cobra.Command {
 		Use:     "kill ID… | --all",
 		Aliases: []string{"rm"},
 		Short:   "End sandboxes",
-		Long:    "End sandboxes and free what they held. Prints the id of each one that it ended.",
+		Long:    "End sandboxes, paused or not, and free what they held. Prints the id of each one that it ended.",
 		Example: `  atoll kill i4f
   atoll kill --all`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -27,32 +26,41 @@ func newKill(a *app) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client()
+			c, ids, err := a.choose(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
-			all, err := c.List(cmd.Context(), client.ListFilter{})
-			if err != nil {
-				return fmt.Errorf("list sandboxes: %w", err)
-			}
-			ids, err := chosen(args, all)
-			if err != nil {
+			killed, err := forAll("kill", ids, func(_ int, id string) error {
+				err := c.Kill(cmd.Context(), id)
+				if client.IsNotFound(err) { // gone already is what was asked for
+					return nil
+				}
 				return err
-			}
-			killed, err := a.killAll(cmd.Context(), c, ids, !asJSON)
-			if asJSON {
-				err = errors.Join(err, a.printJSON(killed))
-			}
-			return err
+			})
+			return errors.Join(err, a.printIDs(killed, asJSON))
 		},
 	}
-	cmd.Flags().BoolVar(&everything, "all", false, "end all sandboxes of the team")
+	cmd.Flags().BoolVar(&everything, "all", false, "end all sandboxes of the team, paused ones too")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
-// chosen is the ids that arguments name, or all. Nothing is ended where one of
-// the names is wrong.
+// choose connects and returns the ids that arguments name, or all.
+func (a *app) choose(ctx context.Context, args []string) (*client.Client, []string, error) {
+	c, err := a.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := c.List(ctx, client.ListFilter{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list sandboxes: %w", err)
+	}
+	ids, err := chosen(args, list)
+	return c, ids, err
+}
+
+// chosen is the ids that arguments name, or all. Where one of the names is
+// wrong there are none.
 func chosen(args []string, all []client.Sandbox) ([]string, error) {
 	var ids []string
 	if len(args) == 0 {
@@ -75,34 +83,4 @@ func chosen(args []string, all []client.Sandbox) ([]string, error) {
 		}
 	}
 	return ids, nil
-}
-
-// killAll ends sandboxes, several at a time, goes on where one fails, and
-// returns those that it ended.
-func (a *app) killAll(ctx context.Context, c *client.Client, ids []string, say bool) ([]string, error) {
-	errs := make([]error, len(ids))
-	var g errgroup.Group
-	g.SetLimit(16)
-	for i, id := range ids {
-		g.Go(func() error {
-			err := c.Kill(ctx, id)
-			if !client.IsNotFound(err) { // gone already is what was asked for
-				errs[i] = err
-			}
-			return nil
-		})
-	}
-	g.Wait()
-	killed := []string{}
-	for i, id := range ids {
-		if errs[i] != nil {
-			errs[i] = fmt.Errorf("kill %s: %w", id, errs[i])
-			continue
-		}
-		killed = append(killed, id)
-		if say {
-			fmt.Fprintln(a.out, id)
-		}
-	}
-	return killed, errors.Join(errs...)
 }

@@ -28,11 +28,9 @@ func newLogs(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			id := args[0]
-			if s, err := find(cmd.Context(), c, id); err == nil {
-				id = s.SandboxID
-			} else if !client.IsNotFound(err) && len(id) < 16 {
-				return err // of one that ended the log may still be there, under its whole id
+			id, err := whole(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
 			}
 			if since > 0 {
 				q.Cursor = time.Now().Add(-since).UnixMilli()

@@ -19,7 +19,17 @@ func newLs(a *app) *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list", "ps"},
 		Short:   "List sandboxes",
+		Long: `List sandboxes, the newest first. Their states are
+
+  running  it is awake
+  frozen   asleep for being idle, its memory in the host's; any use wakes it
+  stored   asleep for being idle, its memory on the disk; any use wakes it
+  paused   asleep until "atoll resume", or by its owner's choice until it is used
+
+SAVED is what the memory of one that sleeps takes on the disk, DISK what it has
+written beyond its template.`,
 		Example: `  atoll ls
+  atoll ls --state paused
   atoll ls --metadata project=demo
   atoll ls -q | xargs atoll kill
   atoll ls --json | jq -r '.[].sandboxID'`,
@@ -29,13 +39,20 @@ func newLs(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			asked, err := apiStates(states)
+			if err != nil {
+				return err
+			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			all, err := c.List(cmd.Context(), client.ListFilter{States: states, Metadata: m})
+			all, err := c.List(cmd.Context(), client.ListFilter{States: asked, Metadata: m})
 			if err != nil {
 				return fmt.Errorf("list sandboxes: %w", err)
+			}
+			if len(states) > 0 {
+				all = slices.DeleteFunc(all, func(s client.Sandbox) bool { return !slices.Contains(states, stateOf(s)) })
 			}
 			switch {
 			case asJSON:
@@ -52,9 +69,36 @@ func newLs(a *app) *cobra.Command {
 	}
 	jsonFlag(cmd, &asJSON)
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print ids only")
-	cmd.Flags().StringSliceVar(&states, "state", nil, "only sandboxes in this state: running, paused (repeatable)")
+	cmd.Flags().StringSliceVar(&states, "state", nil, "only sandboxes in this state: running, frozen, stored, paused (repeatable)")
 	cmd.Flags().StringArrayVar(&metadata, "metadata", nil, "only sandboxes labelled KEY=VALUE (repeatable)")
 	return cmd
+}
+
+// stateOf is the state that people are told of.
+func stateOf(s client.Sandbox) string {
+	if s.State == client.StateRunning {
+		return first(s.Sleep, s.State)
+	}
+	return s.State
+}
+
+// apiStates is the states that the API must be asked for to find those that
+// people ask for: sandboxes asleep for being idle count as running there.
+func apiStates(states []string) ([]string, error) {
+	var asked []string
+	for _, s := range states {
+		switch s {
+		case client.SleepFrozen, client.SleepStored:
+			s = client.StateRunning
+		case client.StateRunning, client.StatePaused:
+		default:
+			return nil, usage("--state %q: use running, frozen, stored or paused", s)
+		}
+		if !slices.Contains(asked, s) {
+			asked = append(asked, s)
+		}
+	}
+	return asked, nil
 }
 
 func (a *app) sandboxTable(all []client.Sandbox) {
@@ -64,11 +108,12 @@ func (a *app) sandboxTable(all []client.Sandbox) {
 		if !s.EndAt.IsZero() {
 			ends = span(max(time.Until(s.EndAt).Truncate(time.Second), time.Second))
 		}
-		if time.Until(s.EndAt) > 10*365*24*time.Hour {
+		if time.Until(s.EndAt) > 10*365*24*time.Hour || s.State == client.StatePaused {
 			ends = "never"
 		}
 		rows = append(rows, []string{
-			s.SandboxID, first(s.Alias, s.TemplateID), s.State, age(s.StartedAt), ends,
+			s.SandboxID, first(s.Alias, s.TemplateID), stateOf(s), age(s.StartedAt), ends,
+			sizeText(s.MemoryStoredBytes), sizeText(s.DiskUsedBytes),
 			strconv.Itoa(s.CPUCount), bytesText(int64(s.MemoryMB) << 20), labels(s.Metadata),
 		})
 	}
@@ -78,9 +123,11 @@ func (a *app) sandboxTable(all []client.Sandbox) {
 		{title: "STATE", paint: stateStyle},
 		{title: "AGE", drop: 1},
 		{title: "ENDS IN", drop: 2},
-		{title: "CPUS", right: true, drop: 4},
-		{title: "MEMORY", right: true, drop: 5},
-		{title: "METADATA", min: 12, drop: 3},
+		{title: "SAVED", right: true, drop: 3},
+		{title: "DISK", right: true, drop: 4},
+		{title: "CPUS", right: true, drop: 6},
+		{title: "MEMORY", right: true, drop: 7},
+		{title: "METADATA", min: 12, drop: 5},
 	}, rows)
 }
 
@@ -89,6 +136,14 @@ func stateStyle(state string) style {
 		return green
 	}
 	return yellow
+}
+
+// sizeText is a size for a table; nothing, or not told, is a dash.
+func sizeText(n int64) string {
+	if n <= 0 {
+		return "-"
+	}
+	return bytesText(n)
 }
 
 // labels is metadata on one line, in a fixed order.

@@ -19,6 +19,7 @@ credentials.json that "atoll up" writes into its data directory.`,
   atoll run -- python3 -c 'print(6*7)'   run one command in a fresh sandbox
   atoll create                           make a sandbox and print its id
   atoll shell i4f                        a shell in it (ids may be shortened)
+  atoll pause i4f; atoll resume i4f      let it sleep, and go on where it was
   eval "$(atoll env)"                    point E2B's SDKs at this Atoll`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -40,8 +41,9 @@ credentials.json that "atoll up" writes into its data directory.`,
 		&cobra.Group{ID: "account", Title: "Account:"},
 	)
 	for group, cmds := range map[string][]*cobra.Command{
-		"server":  {newUp(a), newEnv(a), newDoctor(a)},
-		"sandbox": {newRun(a), newCreate(a), newLs(a), newKill(a), newExec(a), newShell(a), newCp(a), newLogs(a), newTemplates(a)},
+		"server": {newUp(a), newEnv(a), newDoctor(a)},
+		"sandbox": {newRun(a), newCreate(a), newLs(a), newKill(a), newExec(a), newShell(a), newCp(a), newLogs(a), newTemplates(a),
+			newPause(a), newResume(a), newFork(a), newSnapshot(a)},
 		"account": {newKeys(a)},
 	} {
 		for _, c := range cmds {

@@ -110,6 +110,9 @@ func (r *runner) run(ctx context.Context, words []string) (int, error) {
 		return err
 	})
 	stop()
+	if errors.Is(err, errPaused) {
+		return 0, err // whoever paused it wants to keep it
+	}
 	return code, errors.Join(err, r.finish(ctx, c, s.SandboxID))
 }
 

@@ -121,8 +121,9 @@ func (s *server) openEngine(ctx context.Context, progress func(machine.Progress)
 		LibDir: lib, Bundle: filepath.Base(bin), Version: version(),
 		MaxTimeout: s.config.MaxTimeout, Pool: s.config.Pool, PoolMax: s.config.PoolMax, Cold: s.config.Cold,
 		DiskPoolBytes: s.config.DiskPool << 30,
-		Network:       s.config.Network,
-		Logger:        s.log, Progress: progress,
+		Idle:          s.config.Idle, Linger: s.config.Linger, MemoryReserve: s.config.reserveBytes(),
+		Network: s.config.Network,
+		Logger:  s.log, Progress: progress,
 	}, s.records, observer)
 	if err != nil {
 		return fmt.Errorf("open the engine: %w", err)

@@ -144,6 +144,9 @@ func (s *session) reattach(ctx context.Context) error {
 	defer cancel()
 	began, told := time.Now(), false
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		if s.paused(ctx) {
+			return pausedError(s.g.ID())
+		}
 		// The stream must outlive this search, so it gets a context of its own.
 		p, err := s.g.Attach(context.WithoutCancel(ctx), s.process().PID)
 		if err == nil {
@@ -170,6 +173,19 @@ func (s *session) reattach(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// paused reports whether the sandbox is paused. To ask does not wake it, as an
+// attempt to reach the program might. Where the server does not answer it is
+// not known to be.
+func (s *session) paused(ctx context.Context) bool {
+	c, err := s.a.client()
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	box, err := c.Get(ctx, s.g.ID())
+	return err == nil && box.State == client.StatePaused
 }
 
 // note tells of something beside the program's output; in raw mode a line
