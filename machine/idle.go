@@ -103,11 +103,18 @@ func (e *Engine) relievePressure() {
 	if e.config.MemoryReserve <= 0 {
 		return
 	}
-	short := e.shortOfMemory()
-	e.pool.squeeze(short)
-	if !short {
+	_, available, err := hostMemory()
+	if err != nil {
 		return
 	}
+	switch reserve := e.config.MemoryReserve; {
+	case available > reserve+reserve/4: // or what the pool takes makes it short again
+		e.pool.squeeze(false)
+		return
+	case available > reserve:
+		return
+	}
+	e.pool.squeeze(true)
 	idle := e.all()
 	now := time.Now()
 	slices.SortFunc(idle, func(a, b *instance) int {

@@ -67,11 +67,14 @@ func (m *instance) state() State {
 	return m.rec.State
 }
 
-// connect begins a time in which connections to the machine hold; sever ends it.
+// connect begins a time in which connections to the machine hold, unless one
+// lasts; sever ends it.
 func (m *instance) connect() {
 	m.mu.Lock()
-	m.severed = make(chan struct{})
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	if m.severed == nil {
+		m.severed = make(chan struct{})
+	}
 }
 
 func (m *instance) sever() {

@@ -53,6 +53,9 @@ func Open(ctx context.Context, config Config, records *store.Store, observer Obs
 	if err := e.loadSnapshots(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.removeOldBundles(); err != nil {
+		e.log.Warn("old versions of the helper binaries are still there", "error", err)
+	}
 	e.background.Go(func() { e.keepSamples(e.life) })
 	e.background.Go(e.keepIdle)
 	e.background.Go(func() { e.sweepEnded(e.life) })

@@ -74,6 +74,11 @@ func (e *Engine) pause(ctx context.Context, m *instance, diskOnly bool, reason s
 			return err
 		}
 		m.setRecord(record)
+		if diskOnly {
+			if err := e.removeImage(record.ID); err != nil {
+				return err
+			}
+		}
 	default:
 		return fmt.Errorf("%w: machine %q is %s", ErrNotFound, record.ID, record.State)
 	}
