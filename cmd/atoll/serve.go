@@ -122,6 +122,13 @@ func (s *server) openEngine(ctx context.Context, progress func(machine.Progress)
 		MaxTimeout: s.config.MaxTimeout, Pool: s.config.Pool, PoolMax: s.config.PoolMax, Cold: s.config.Cold,
 		DiskPoolBytes: s.config.DiskPool << 30,
 		Idle:          s.config.Idle, Linger: s.config.Linger, MemoryReserve: s.config.reserveBytes(),
+		TeamLimit: func(id string) int {
+			team, err := s.accounts.Team(id)
+			if err != nil {
+				return 0
+			}
+			return team.MaxConcurrent
+		},
 		Network: s.config.Network,
 		Logger:  s.log, Progress: progress,
 	}, s.records, observer)
