@@ -208,6 +208,8 @@ func TestEngineErrors(t *testing.T) {
 	}{
 		{fmt.Errorf("%w: a sentence", machine.ErrLimit), 429, "a sentence"},
 		{fmt.Errorf("%w: a sentence", machine.ErrInvalid), 400, "a sentence"},
+		{fmt.Errorf("start the guest: %w: a sentence", machine.ErrDamaged), 409, "a sentence"},
+		{fmt.Errorf("%w: a sentence", machine.ErrIncompatible), 409, "a sentence"},
 		{fmt.Errorf("%w: a sentence", machine.ErrConflict), 409, "a sentence"},
 		{fmt.Errorf("%w: a sentence", machine.ErrUnavailable), 503, "a sentence"},
 		{errors.New("open /secret/path: no such file"), 500, "the server failed to do this; its log tells why"},

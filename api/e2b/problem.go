@@ -62,10 +62,19 @@ func problemOf(err error) *problem {
 	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {
-			return &problem{status: s.status, message: strings.TrimPrefix(err.Error(), s.err.Error()+": ")}
+			return &problem{status: s.status, message: sentence(err, s.err)}
 		}
 	}
 	return &problem{status: http.StatusInternalServerError, code: "internal_server_error"}
+}
+
+// sentence is what an error says to users: what follows the kind that it is
+// of. Before that stands where it happened, which is for logs.
+func sentence(err, kind error) string {
+	if _, after, ok := strings.Cut(err.Error(), kind.Error()+": "); ok {
+		return after
+	}
+	return err.Error()
 }
 
 // errorBody is the shape of all errors of this API.
