@@ -79,8 +79,8 @@ type Config struct {
 	// available: below it the longest-idle machines are written to the disk.
 	// 0 takes a twentieth of it all; a negative value never does that.
 	MemoryReserve int64
-	// TeamLimit says how many machines a team may have awake; 0 is no limit. It
-	// counts where a request wakes a paused machine. nil: no limit.
+	// TeamLimit says how many machines a team may have awake, where a request
+	// wakes a paused one; 0 is no limit, a negative number none. nil: no limit.
 	TeamLimit func(team string) int
 	// DiskPoolBytes is the size of the disk pool when it must be made; 0
 	// chooses by the free space.

@@ -189,13 +189,13 @@ func (e *Engine) begin() error {
 	return nil
 }
 
-// reserve counts one more machine of the team, within its limit; 0 is none.
+// reserve counts one more machine of the team, within its limit; 0 is no limit.
 // Whoever ends or pauses the machine, or fails to make it, gives the place back
 // with release.
 func (e *Engine) reserve(team string, limit int) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if n := e.held[team]; limit > 0 && n >= limit {
+	if n := e.held[team]; limit != 0 && n >= limit {
 		return fmt.Errorf("%w: the team has %d sandboxes at once and its limit is %d: pause or kill one, or raise the limit",
 			ErrLimit, n, limit)
 	}

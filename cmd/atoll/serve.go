@@ -124,8 +124,8 @@ func (s *server) openEngine(ctx context.Context, progress func(machine.Progress)
 		Idle:          s.config.Idle, Linger: s.config.Linger, MemoryReserve: s.config.reserveBytes(),
 		TeamLimit: func(id string) int {
 			team, err := s.accounts.Team(id)
-			if err != nil {
-				return 0
+			if err != nil || team.MaxConcurrent == 0 {
+				return -1
 			}
 			return team.MaxConcurrent
 		},
