@@ -137,7 +137,7 @@ func (f *fakeEngine) Snapshot(ctx context.Context, id, name string) (machine.Tem
 	at := f.now().Add(time.Duration(f.snapshots) * time.Millisecond)
 	t := machine.Template{
 		ID: fmt.Sprintf("snap%d", f.snapshots), Team: m.Team, CPUs: m.CPUs, MemoryMB: m.MemoryMB,
-		CreatedAt: at, UpdatedAt: at, Snapshot: &machine.Snapshot{Source: id},
+		CreatedAt: at, UpdatedAt: at, Snapshot: &machine.Snapshot{Source: id, Image: machine.Image{Bytes: fakeImage}, DiskBytes: fakeDisk},
 	}
 	if name != "" {
 		t.Names = []string{name}

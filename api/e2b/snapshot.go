@@ -13,10 +13,20 @@ import (
 type snapshotInfo struct {
 	SnapshotID string   `json:"snapshotID"`
 	Names      []string `json:"names"`
+
+	// What follows is ours: the sandbox that it was taken of and when, and what
+	// its memory and files take on the disk.
+	SandboxID         string `json:"sandboxID"`
+	CreatedAt         stamp  `json:"createdAt"`
+	MemoryStoredBytes int64  `json:"memoryStoredBytes"`
+	DiskUsedBytes     int64  `json:"diskUsedBytes"`
 }
 
 func viewSnapshot(c caller, t machine.Template) snapshotInfo {
-	v := snapshotInfo{SnapshotID: t.ID + ":" + defaultTag, Names: c.names(t)}
+	v := snapshotInfo{
+		SnapshotID: t.ID + ":" + defaultTag, Names: c.names(t), SandboxID: t.Snapshot.Source,
+		CreatedAt: stamp(t.UpdatedAt), MemoryStoredBytes: t.Snapshot.Image.Bytes, DiskUsedBytes: t.Snapshot.DiskBytes,
+	}
 	for i, name := range v.Names {
 		v.Names[i] = name + ":" + defaultTag
 	}

@@ -90,6 +90,9 @@ func TestSnapshots(t *testing.T) {
 	if plain.SnapshotID != "snap1:default" || plain.Names == nil || len(plain.Names) != 0 {
 		t.Errorf("a snapshot without a name is %+v", plain)
 	}
+	if plain.SandboxID != id || plain.MemoryStoredBytes != fakeImage || plain.DiskUsedBytes != fakeDisk || time.Time(plain.CreatedAt).IsZero() {
+		t.Errorf("a snapshot does not tell where it is from and what it takes: %+v", plain)
+	}
 	named := take(id, `{"name":"my-snap_1"}`)
 	if named.SnapshotID != "default/my-snap_1:default" || !slices.Equal(named.Names, []string{"default/my-snap_1:default"}) {
 		t.Errorf("a snapshot with a name is %+v", named)
