@@ -12,6 +12,9 @@ export const adminToken = need('ATOLL_ADMIN_TOKEN')
 /** How long a condition may take to come true before a test gives up. */
 export const patience = 30_000
 
+/** The id of a sandbox that never was. */
+export const unknownId = 'i0000000000000000gone'
+
 function need(name) {
   const value = process.env[name]
   if (!value) throw new Error(`${name} is not set: these tests are started by "go test ./test/..."`)

@@ -137,7 +137,6 @@ class Refused(unittest.TestCase):
         self.refused("(?i)24|86400|timeout", timeout=25 * 3600)
 
     def test_what_comes_later(self):
-        self.refused("(?i)paus", lifecycle={"on_timeout": "pause"})
         self.refused("(?i)volume", volume_mounts={"/data": "some-volume"})
 
     def test_an_unknown_sandbox(self):
@@ -148,12 +147,6 @@ class Refused(unittest.TestCase):
         with self.assertRaises(SandboxNotFoundException):
             Sandbox.set_timeout(UNKNOWN, 10)
         self.assertFalse(Sandbox.kill(UNKNOWN))
-
-    def test_pause(self):
-        with sandbox() as sbx:
-            with self.assertRaisesRegex(SandboxException, "(?i)paus"):
-                sbx.pause()
-            self.assertTrue(sbx.is_running())
 
     def test_a_sandbox_that_ends_while_a_command_runs(self):
         with sandbox() as sbx:
