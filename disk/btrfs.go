@@ -17,8 +17,13 @@ type btrfsDriver struct {
 	dir   *os.File // root, for requests to the file system as a whole
 	fsid  string
 	quota string // "simple", "full" or "none"
-	sweep *sweeper
-	log   *slog.Logger
+	// devices is the highest number of a device of the file system.
+	devices uint64
+	pool    bool // in a pool file, which is in the directory above root
+	// flushes is true where one tree alone can be flushed.
+	flushes bool
+	sweep   *sweeper
+	log     *slog.Logger
 }
 
 func isBtrfs(path string) bool {
@@ -34,7 +39,7 @@ func (d *Disk) openBtrfs(ctx context.Context, cfg Config) (err error) {
 			return err
 		}
 	}
-	b := &btrfsDriver{root: d.root, log: d.log}
+	b := &btrfsDriver{root: d.root, pool: d.pool != nil, log: d.log}
 	if err := b.start(); err != nil {
 		if d.pool != nil && !d.pool.taken {
 			err = errors.Join(err, d.pool.unmount())
@@ -53,12 +58,15 @@ func (b *btrfsDriver) start() (err error) {
 	if b.dir, err = os.Open(b.root); err != nil {
 		return fmt.Errorf("open the disk pool: %w", err)
 	}
-	if b.fsid, err = fsid(b.dir); err == nil {
+	if b.fsid, b.devices, err = fsInfo(b.dir); err == nil {
 		err = b.startQuota()
 	}
 	if err != nil {
 		b.dir.Close()
 		return fmt.Errorf("prepare the disk pool: %w", err)
+	}
+	if b.flushes, err = b.probeFlush(); !b.flushes {
+		b.log.Warn("disk: one tree alone cannot be flushed, so a sync waits for what all machines write", "err", err)
 	}
 	b.sweep = startSweeper(b)
 	return nil
@@ -238,13 +246,4 @@ func (b *btrfsDriver) treeID(name string) (uint64, error) {
 		return 0, err
 	}
 	return info.treeID, nil
-}
-
-func (b *btrfsDriver) sync(name string) error {
-	t, err := openTree(b.root, name)
-	if err != nil {
-		return err
-	}
-	defer t.Close()
-	return os.NewSyscallError("syncfs", unix.Syncfs(int(t.Fd())))
 }

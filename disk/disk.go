@@ -14,6 +14,7 @@
 //	pool/              where the pool file is mounted, or a plain directory
 //	pool/trees/N/@     the tree named N
 //	pool/trees/N/@info what the copy driver remembers of N
+//	pool/probe/        what Open tries the file system's abilities on
 //	pool/trash/        copy driver: trees whose files are being deleted
 //
 // "@" cannot be part of a name, so names may be prefixes of one another, and
@@ -117,7 +118,9 @@ type driver interface {
 	describe(names []string) ([]Tree, error)
 	usage(ctx context.Context, name string) (used, limit int64, err error)
 	setLimit(name string, limit int64) error
-	sync(name string) error
+	// flush writes a tree's content, commit the names of all trees.
+	flush(name string) error
+	commit() error
 	// close ends background work; it does not unmount.
 	close() error
 }
@@ -350,18 +353,6 @@ func (d *Disk) SetLimit(ctx context.Context, name string, limit int64) error {
 	defer d.leave()
 	if err := d.driver.setLimit(name, limit); err != nil {
 		return fmt.Errorf("limit tree %s: %w", name, err)
-	}
-	return nil
-}
-
-// Sync returns when what was written to a tree before is on stable storage.
-func (d *Disk) Sync(ctx context.Context, name string) error {
-	if err := d.enter(name); err != nil {
-		return err
-	}
-	defer d.leave()
-	if err := d.driver.sync(name); err != nil {
-		return fmt.Errorf("sync tree %s: %w", name, err)
 	}
 	return nil
 }

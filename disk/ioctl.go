@@ -13,6 +13,9 @@ import (
 // Requests and structures of linux/btrfs.h, for 64-bit platforms.
 const (
 	iocResize        = 0x50009403
+	iocWaitSync      = 0x40089416
+	iocStartSync     = 0x80089418
+	iocDevStats      = 0xc4089434
 	iocSnapDestroy   = 0x5000940f
 	iocTreeSearch    = 0xd0009411
 	iocSnapCreateV2  = 0x50009417
@@ -192,15 +195,6 @@ func resizeMax(dir *os.File) error {
 	}
 	copy(args.name[:], "max")
 	return os.NewSyscallError("grow btrfs", ioctl(dir, iocResize, unsafe.Pointer(&args)))
-}
-
-// fsid returns the file system's UUID as sysfs spells it.
-func fsid(dir *os.File) (string, error) {
-	var info [1024]byte
-	if err := ioctl(dir, iocFSInfo, unsafe.Pointer(&info)); err != nil {
-		return "", os.NewSyscallError("read btrfs info", err)
-	}
-	return formatUUID(info[16:32]), nil
 }
 
 func formatUUID(b []byte) string {
