@@ -90,6 +90,10 @@ func (e *Engine) wake(ctx context.Context, m *instance, spec ResumeSpec, reason 
 		err = e.reboot(ctx, m, reason, awake)
 	}
 	if err != nil {
+		if !record.Paused && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrIncompatible)) {
+			// No use will wake it: its owner must decide, who can see it now.
+			err = errors.Join(err, e.pause(ctx, m, false, ReasonFailed))
+		}
 		return err
 	}
 	m.use.touch()
@@ -104,6 +108,9 @@ func (e *Engine) wake(ctx context.Context, m *instance, spec ResumeSpec, reason 
 // timeLeft is how long a paused machine lives from when it is resumed; 0 is
 // without an end.
 func (r *Machine) timeLeft(spec ResumeSpec) time.Duration {
+	if r.Timeout == 0 {
+		return 0
+	}
 	left := r.Remaining
 	if left == 0 && spec.Timeout == nil {
 		left = r.Timeout
