@@ -89,7 +89,7 @@ func (e *Engine) pause(ctx context.Context, m *instance, diskOnly bool, reason s
 	if m.live() == nil {
 		return nil
 	}
-	if diskOnly || e.config.Linger == 0 {
+	if diskOnly { // or its memory would still be there at the next resume
 		return e.letGo(ctx, m)
 	}
 	m.linger = time.AfterFunc(e.config.Linger, func() { e.stopLingering(m) })
