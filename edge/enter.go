@@ -66,8 +66,10 @@ func problemOfEnter(t target, err error) *problem {
 		return problemNotFound(t)
 	case errors.Is(err, machine.ErrPaused):
 		return problemPaused(t)
-	case errors.Is(err, machine.ErrDamaged), errors.Is(err, machine.ErrIncompatible):
-		return problemImage(t, err)
+	case errors.Is(err, machine.ErrDamaged):
+		return problemImage(t, err, machine.ErrDamaged)
+	case errors.Is(err, machine.ErrIncompatible):
+		return problemImage(t, err, machine.ErrIncompatible)
 	case errors.Is(err, machine.ErrLimit):
 		return problemLimit(t, err)
 	case errors.Is(err, machine.ErrUnavailable):

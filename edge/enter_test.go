@@ -33,7 +33,7 @@ func TestAnswersOfSleepers(t *testing.T) {
 		// Python's SDK looks for "was not found".
 		{name: "paused", m: paused, code: 502, words: []string{"was not found", "is paused: resume it with connect"}},
 		{name: "ended while it woke", m: stored, err: machine.ErrNotFound, code: 502, words: []string{"was not found"}},
-		{name: "damaged", m: stored, err: fmt.Errorf("%w: page 7 is torn", machine.ErrDamaged), code: 500, words: []string{"page 7 is torn", "reboot"}},
+		{name: "damaged", m: stored, err: errors.Join(fmt.Errorf("secret detail: %w: page 7 is torn", machine.ErrDamaged), errors.New("secret detail")), code: 500, words: []string{"page 7 is torn", "reboot"}},
 		{name: "incompatible", m: stored, err: fmt.Errorf("%w: it needs avx512", machine.ErrIncompatible), code: 500, words: []string{"it needs avx512", "reboot"}},
 		{name: "over the team's limit", m: waking, err: fmt.Errorf("%w: 20 run", machine.ErrLimit), code: 429, words: []string{"20 run", "end or pause another"}},
 		{name: "unavailable", m: stored, err: machine.ErrUnavailable, code: 503, words: []string{"try again"}},

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/atoll-cloud/atoll/machine"
 )
 
 // problem is an answer of the edge's own. The JSON fields and the wording of
@@ -49,14 +51,16 @@ func problemPaused(t target) *problem {
 	}
 }
 
-// problemImage is about a memory image that cannot be restored.
-func problemImage(t target, err error) *problem {
+// problemImage is about a memory image that cannot be restored, for the reason
+// that follows kind in err.
+func problemImage(t target, err, kind error) *problem {
+	why := sentence(err, kind)
 	return &problem{
 		SandboxID: t.id, Code: http.StatusInternalServerError,
-		Message: "The sandbox cannot wake up: " + err.Error() + ": resume it with a reboot, which starts it from its disk without its memory",
+		Message: "The sandbox cannot wake up: " + why + "; resumed with a reboot, it starts from its disk without its memory",
 		Title:   "This sandbox cannot wake up",
 		Steps: []string{
-			"Its memory cannot be restored: " + err.Error() + ".",
+			"Its memory cannot be restored: " + why + ".",
 			"If it is yours, resume it with a reboot: it then starts from its disk, with its files and without the programs that ran.",
 		},
 	}
@@ -66,13 +70,24 @@ func problemImage(t target, err error) *problem {
 func problemLimit(t target, err error) *problem {
 	return &problem{
 		SandboxID: t.id, Code: http.StatusTooManyRequests,
-		Message: "The sandbox is paused and cannot wake up now: " + err.Error() + ": end or pause another one first",
+		Message: "The sandbox is paused and cannot wake up now: " + sentence(err, machine.ErrLimit) + "; end or pause another one first",
 		Title:   "This sandbox cannot wake up now",
 		Steps: []string{
 			"It is paused, and its owner has as many sandboxes running as are allowed at once.",
 			"If it is yours, end or pause another one and load this page again.",
 		},
 	}
+}
+
+// sentence is what an error says to users: the first line of what follows the
+// kind that it is of. Before that stands where it happened, which is for logs.
+func sentence(err, kind error) string {
+	text := err.Error()
+	if _, after, ok := strings.Cut(text, kind.Error()+": "); ok {
+		text = after
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	return text
 }
 
 func problemPortClosed(t target) *problem {
