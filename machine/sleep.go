@@ -119,7 +119,7 @@ func (e *Engine) store(ctx context.Context, m *instance, memory bool, reason str
 			return err
 		}
 	}
-	if err := e.disks.Sync(ctx, machineTrees+record.ID); err != nil {
+	if err := e.disks.Sync(ctx, machineTrees+record.ID, memoryTree); err != nil {
 		return fmt.Errorf("bring the disk to rest: %w", err)
 	}
 	diskBytes, _, err := e.disks.Usage(ctx, machineTrees+record.ID)
