@@ -126,7 +126,10 @@ func (e *Engine) running(id string) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s := m.state(); s != Running {
+	switch s := m.state(); {
+	case s.Asleep():
+		return nil, fmt.Errorf("%w: machine %q is asleep", ErrUnavailable, id)
+	case s != Running:
 		return nil, fmt.Errorf("%w: machine %q is %s", ErrNotFound, id, s)
 	}
 	return m, nil

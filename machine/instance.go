@@ -28,7 +28,7 @@ type guest struct {
 // Lock order: op before mu. op serialises lifecycle operations and may be held
 // for long; mu guards what is below it and is held for a copy only.
 type instance struct {
-	op     sync.Mutex
+	op     oplock
 	timer  *time.Timer // acts at the machine's deadline; guarded by op
 	linger *time.Timer // lets go of a stored machine's memory; guarded by op
 	done   chan struct{}
@@ -43,9 +43,24 @@ type instance struct {
 }
 
 func newInstance(record Machine, g *guest) *instance {
-	m := &instance{guest: g, rec: record, done: make(chan struct{})}
+	m := &instance{op: make(oplock, 1), guest: g, rec: record, done: make(chan struct{})}
 	m.use.touch()
 	return m
+}
+
+// oplock is a mutex for which one can stop waiting.
+type oplock chan struct{}
+
+func (l oplock) Lock()   { l <- struct{}{} }
+func (l oplock) Unlock() { <-l }
+
+func (l oplock) lock(ctx context.Context) error {
+	select {
+	case l <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // live returns the machine's guest, or nil where there is none in memory.
@@ -59,6 +74,13 @@ func (m *instance) setLive(g *guest) {
 	m.mu.Lock()
 	m.guest = g
 	m.mu.Unlock()
+}
+
+// reachable reports whether the machine runs and connections to it hold.
+func (m *instance) reachable() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rec.State == Running && m.severed != nil
 }
 
 func (m *instance) state() State {

@@ -45,7 +45,7 @@ func (e *Engine) Enter(ctx context.Context, id string) (leave func(), err error)
 		m.use.touch()
 		m.use.holders.Add(-1)
 	})
-	if m.state() == Running {
+	if m.reachable() {
 		return leave, nil
 	}
 	if err := e.wakeForUse(ctx, m); err != nil {
@@ -60,10 +60,12 @@ func (e *Engine) wakeForUse(ctx context.Context, m *instance) error {
 		return err
 	}
 	defer e.creating.Done()
+	if err := m.op.lock(ctx); err != nil {
+		return fmt.Errorf("wait for machine %s to wake: %w", m.record().ID, err)
+	}
+	defer m.op.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sleepTimeout)
 	defer cancel()
-	m.op.Lock()
-	defer m.op.Unlock()
 	record := m.record()
 	switch {
 	case record.State == Running:
