@@ -117,6 +117,15 @@ func memoryOf(server int, data string) (int64, error) {
 	return total, nil
 }
 
+// residentOf is the memory that a process holds, in bytes.
+func residentOf(pid int) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	return kilobytes(b, "Rss:"), nil
+}
+
 // sameMemory reports whether two processes are in one address space.
 func sameMemory(a, b int) bool {
 	const kcmpVM = 1

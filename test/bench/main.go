@@ -29,6 +29,7 @@ type bench struct {
 	burst      int // creates at once
 	idle       int // idle sandboxes
 	bulk       int // transfers of 100 MiB
+	paused     int // paused sandboxes
 	rows       []*row
 }
 
@@ -83,9 +84,9 @@ func main() {
 		}
 		exit(err)
 	}
-	b.runs, b.burst, b.idle, b.bulk = 100, 50, 200, 10
+	b.runs, b.burst, b.idle, b.bulk, b.paused = 100, 50, 200, 10, 1000
 	if *quick {
-		b.runs, b.burst, b.idle, b.bulk = 10, 10, 20, 2
+		b.runs, b.burst, b.idle, b.bulk, b.paused = 10, 10, 20, 2, 50
 	}
 	if err := b.run(); err != nil {
 		exit(err)
@@ -139,6 +140,12 @@ func (b *bench) run() (err error) {
 		return err
 	}
 	if err := b.with(b.poolOff, "--max-sandboxes", limit, "--pool", "0", "--pool-max", "0"); err != nil {
+		return err
+	}
+	if err := b.with(b.asleep, "--max-sandboxes", limit, "--linger", "0s"); err != nil {
+		return err
+	}
+	if err := b.with(b.frozen); err != nil {
 		return err
 	}
 	if err := b.with(b.cold, "--pool", "0", "--pool-max", "0", "--cold"); err != nil {

@@ -4,6 +4,8 @@
 //   node bench.mjs interactive RUNS    create until the first command has returned
 //   node bench.mjs calls RUNS          a command, a small write, a small read
 //   node bench.mjs bulk RUNS           100 MiB up and down, in MiB per second
+//   node bench.mjs sleep RUNS MIB      pause and resume with so much memory in use
+//   node bench.mjs fork RUNS COPIES    a fork, until all copies answer
 import { Sandbox } from 'e2b'
 
 const [what, runs] = [process.argv[2], Number(process.argv[3])]
@@ -87,6 +89,86 @@ const measure = {
     await sbx.kill()
     return out
   },
+}
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+
+measure.sleep = async () => {
+  const mib = Number(process.argv[4])
+  const sbx = await Sandbox.create({ timeoutMs: 600_000 })
+  if (mib > 0) {
+    await sbx.files.write('/tmp/fill.py', `import os, time
+kept = [os.urandom(1 << 20) for _ in range(${mib})]
+open('/tmp/filled', 'w').close()
+time.sleep(3600)`)
+    await sbx.commands.run('python3 /tmp/fill.py', { background: true })
+    while (!(await sbx.files.exists('/tmp/filled'))) await pause(50)
+  }
+  const out = { pause: [], resume: [], answer: [] }
+  for (let i = -2; i < runs; i++) {
+    await pause(300) // as much as the sandbox needs to be idle again
+    const asleep = await timed(() => sbx.pause())
+    await pause(300) // so that its processes are gone, where they do not linger
+    const awake = await timed(() => Sandbox.connect(sbx.sandboxId))
+    const answer = await timed(async () => { if (!(await sbx.isRunning())) throw new Error('it does not answer') })
+    if (i >= 0) {
+      out.pause.push(asleep)
+      out.resume.push(awake)
+      out.answer.push(awake + answer)
+    }
+  }
+  await sbx.kill()
+  return out
+}
+
+// ticker prints the longest time, in milliseconds, for which it did not run
+// since it was last asked.
+const ticker = `import socket, threading, time
+gap = 0.0
+def tick():
+    global gap
+    last = time.monotonic()
+    while True:
+        time.sleep(0.0005)
+        now = time.monotonic()
+        gap, last = max(gap, now - last), now
+threading.Thread(target=tick, daemon=True).start()
+s = socket.create_server(('127.0.0.1', 7000))
+open('/tmp/ticking', 'w').close()
+while True:
+    c, _ = s.accept()
+    answer, gap = gap, 0.0
+    c.sendall(b'%f' % (1000 * answer))
+    c.close()`
+
+measure.fork = async () => {
+  const count = Number(process.argv[4])
+  const sbx = await Sandbox.create({ timeoutMs: 600_000 })
+  await sbx.files.write('/tmp/tick.py', ticker)
+  await sbx.commands.run('python3 /tmp/tick.py', { background: true })
+  while (!(await sbx.files.exists('/tmp/ticking'))) await pause(50)
+  const gap = async () => Number((await sbx.commands.run(`python3 -c "
+import socket
+print(socket.create_connection(('127.0.0.1', 7000)).recv(99).decode())"`)).stdout)
+  const out = { fork: [], still: [] }
+  for (let i = -1; i < runs; i++) {
+    await gap()
+    let copies
+    const all = await timed(async () => {
+      copies = await sbx.fork({ count, timeoutMs: 60_000 })
+      for (const c of copies) if (c instanceof Error) throw c
+      const up = await Promise.all(copies.map((c) => c.isRunning()))
+      if (!up.every(Boolean)) throw new Error('a copy does not answer')
+    })
+    await Promise.all(copies.map((c) => c.kill()))
+    const still = await gap()
+    if (i >= 0) {
+      out.fork.push(all)
+      out.still.push(still)
+    }
+  }
+  await sbx.kill()
+  return out
 }
 
 console.log(JSON.stringify(await measure[what]()))
