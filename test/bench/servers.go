@@ -28,8 +28,8 @@ const (
 )
 
 // sdk runs the SDK's half of a measurement.
-func (b *bench) sdk(s *harness.Server, what string, runs int) (map[string][]float64, error) {
-	cmd := exec.CommandContext(b.ctx, harness.Node(b.repository), "bench.mjs", what, strconv.Itoa(runs))
+func (b *bench) sdk(s *harness.Server, what string, runs int, args ...string) (map[string][]float64, error) {
+	cmd := exec.CommandContext(b.ctx, harness.Node(b.repository), append([]string{"bench.mjs", what, strconv.Itoa(runs)}, args...)...)
 	cmd.Dir = filepath.Join(b.repository, "test", "js")
 	cmd.Env, cmd.Stderr = s.Env(), os.Stderr
 	out, err := cmd.Output()
