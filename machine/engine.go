@@ -145,9 +145,12 @@ func (e *Engine) SetDeadline(ctx context.Context, id string, t time.Time, onlyLa
 		if limit := e.config.MaxTimeout; limit > 0 && (t.IsZero() || t.After(e.now().Add(limit+time.Second))) {
 			return fmt.Errorf("%w: a machine may live for %s at most from now on", ErrInvalid, limit)
 		}
-		record.Deadline, record.Timeout = t, 0
-		if !t.IsZero() {
-			record.Timeout = max(t.Sub(e.now()), 0)
+		record.Deadline = t
+		switch left := t.Sub(e.now()); {
+		case t.IsZero():
+			record.Timeout = 0
+		case left > 0: // else it keeps what it had, for when it is paused now and resumed
+			record.Timeout = left
 		}
 		return nil
 	})
