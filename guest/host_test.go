@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -37,20 +36,6 @@ func TestInitBelongsToTheHost(t *testing.T) {
 	var envs map[string]string
 	if json.Unmarshal([]byte(body), &envs) != nil || fmt.Sprint(envs) != "map[A:1 B:3]" {
 		t.Error(body)
-	}
-}
-
-func TestInitWritesSystemFiles(t *testing.T) {
-	m := newMachine(t)
-	id := strings.Repeat("0a", 16)
-	m.server.writeSystemFiles(&wire.Init{Hostname: "h1", MachineID: id, Nameservers: []string{"10.0.0.1", "::1"}})
-	for name, want := range map[string]string{
-		"hostname": "h1\n", "machine-id": id + "\n", "resolv.conf": "nameserver 10.0.0.1\nnameserver ::1\n",
-		"hosts": "127.0.0.1\tlocalhost h1\n::1\tlocalhost ip6-localhost ip6-loopback\n",
-	} {
-		if data, err := os.ReadFile(m.server.config.Root + "/etc/" + name); err != nil || string(data) != want {
-			t.Errorf("%s: %q, %v", name, data, err)
-		}
 	}
 }
 

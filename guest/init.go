@@ -7,17 +7,23 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/atoll-cloud/atoll/wire"
 )
 
-// maxInit bounds the body of an init request, in bytes.
-const maxInit = 1 << 20
+const (
+	// maxInit bounds the body of an init request, in bytes.
+	maxInit = 1 << 20
+	// patienceCopy is how long the answer to a copy's init waits for new seeds in
+	// running processes; clients' requests wait for the end of the first round.
+	patienceCopy = 50 * time.Millisecond
+	// clockTolerance is how far the clock may be from the host's.
+	clockTolerance = 2 * time.Second
+)
 
 // takeSettings applies the host's settings for this copy of the snapshot. It lies in
 // the path of every create, so files are written after the answer and clients'
@@ -36,6 +42,16 @@ func (s *Server) takeSettings(w http.ResponseWriter, r *http.Request) {
 	if err := s.apply(in, r.Header.Get(wire.ControlHeader)); err != nil {
 		writeError(w, err)
 		return
+	}
+	if in.Restored || in.Copy {
+		s.connections.end(requestConnection(r))
+	}
+	if in.Copy {
+		s.watchers.closeAll()
+		select {
+		case <-s.settings.get().settled:
+		case <-time.After(patienceCopy):
+		}
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)
@@ -69,6 +85,14 @@ func parseInit(body []byte) (*wire.Init, error) {
 	if in.DefaultUser != "" && !validUserName(in.DefaultUser) {
 		return nil, fmt.Errorf("default user %q is not a user name", in.DefaultUser)
 	}
+	if in.Timestamp != "" {
+		if _, err := time.Parse(time.RFC3339, in.Timestamp); err != nil {
+			return nil, fmt.Errorf("timestamp: %w", err)
+		}
+	}
+	if in.Copy && in.ControlToken == "" {
+		return nil, errors.New("a copy needs a control token of its own")
+	}
 	if in.DefaultWorkdir != "" && strings.ContainsRune(in.DefaultWorkdir, 0) {
 		return nil, errors.New("default working directory holds a NUL byte")
 	}
@@ -84,12 +108,18 @@ func (s *Server) apply(in *wire.Init, control string) error {
 	if current.controlToken != "" && !sameSecret(control, current.controlToken) {
 		return withStatus(http.StatusUnauthorized, errors.New("this route belongs to the host"))
 	}
+	if in.Copy && sameSecret(in.ControlToken, current.controlToken) {
+		return withStatus(http.StatusBadRequest, errors.New("a copy needs another control token than the machine it was copied of"))
+	}
 	current.wait()
 	next := current.clone()
 	for key, value := range in.EnvVars {
 		next.envs[key] = value
 	}
 	setIfGiven(&next.accessToken, in.AccessToken)
+	if in.Copy {
+		next.accessToken = in.AccessToken
+	}
 	setIfGiven(&next.controlToken, in.ControlToken)
 	setIfGiven(&next.user, in.DefaultUser)
 	setIfGiven(&next.workdir, in.DefaultWorkdir)
@@ -99,10 +129,16 @@ func (s *Server) apply(in *wire.Init, control string) error {
 				return fmt.Errorf("set host name: %w", err)
 			}
 		}
+		if len(in.Nameservers) > 0 {
+			next.nameservers = in.Nameservers
+		}
 		next.settled = make(chan struct{})
 		go func() {
 			defer close(next.settled)
-			s.writeSystemFiles(in)
+			s.writeSystemFiles(in, current.nameservers)
+			if in.Copy {
+				s.reseed()
+			}
 		}()
 	}
 	s.settings.current.Store(next)
@@ -112,27 +148,6 @@ func (s *Server) apply(in *wire.Init, control string) error {
 func setIfGiven(field *string, value string) {
 	if value != "" {
 		*field = value
-	}
-}
-
-// writeSystemFiles writes the files in etc that name this copy.
-func (s *Server) writeSystemFiles(in *wire.Init) {
-	files := map[string]string{}
-	if in.Hostname != "" {
-		files["hostname"] = in.Hostname + "\n"
-		files["hosts"] = "127.0.0.1\tlocalhost " + in.Hostname + "\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-	}
-	if in.MachineID != "" {
-		files["machine-id"] = in.MachineID + "\n"
-	}
-	if len(in.Nameservers) > 0 {
-		files["resolv.conf"] = "nameserver " + strings.Join(in.Nameservers, "\nnameserver ") + "\n"
-	}
-	for name, content := range files {
-		path := filepath.Join(s.config.Root, "etc", name)
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			s.log.Write("error", "cannot write a system file", "path", path, "error", err.Error())
-		}
 	}
 }
 

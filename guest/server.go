@@ -50,6 +50,8 @@ type Server struct {
 	metadata   *metadataStore
 	cpu        cpuSampler
 	http       *http.Server
+	// connections are those of http and of tunnels.
+	connections *connections
 }
 
 // New returns a server that has not started to listen.
@@ -69,6 +71,8 @@ func New(config Config) *Server {
 		table:    newProcessTable(),
 		watchers: newWatcherTable(),
 		metadata: newMetadataStore(),
+
+		connections: newConnections(),
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -79,6 +83,8 @@ func New(config Config) *Server {
 		ReadHeaderTimeout: 30 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          config.Log.std(),
+		ConnState:         s.connections.track,
+		ConnContext:       withConnection,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          1000,
 			MaxReceiveBufferPerConnection: 4 << 20,

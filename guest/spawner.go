@@ -17,7 +17,7 @@ import (
 // told apart. Make it with NewSpawner; Close ends its goroutines.
 type Spawner struct {
 	// starting is held for reading from before a fork until the child is in
-	// waiting, and for writing while children are reaped.
+	// waiting, and for writing while children are reaped or threads traced.
 	starting sync.RWMutex
 	mu       sync.Mutex
 	waiting  map[int]chan<- syscall.WaitStatus
@@ -139,11 +139,24 @@ func (s *Spawner) reapAll() {
 		if err != nil || pid <= 0 {
 			return
 		}
-		s.mu.Lock()
-		if waiter, ok := s.waiting[pid]; ok {
-			delete(s.waiting, pid)
-			waiter <- status
-		}
-		s.mu.Unlock()
+		s.deliver(pid, status)
 	}
+}
+
+// deliver tells whoever waits for a child how it ended.
+func (s *Spawner) deliver(pid int, status syscall.WaitStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if waiter, ok := s.waiting[pid]; ok {
+		delete(s.waiting, pid)
+		waiter <- status
+	}
+}
+
+// alone runs f while nobody else starts or waits for children, so that f may
+// wait for threads that it traces. It hands ends of children to deliver.
+func (s *Spawner) alone(f func()) {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	f()
 }

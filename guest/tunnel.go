@@ -41,6 +41,7 @@ func (s *Server) tunnel(w http.ResponseWriter, r *http.Request) {
 		writeError(w, withStatus(http.StatusBadRequest, fmt.Errorf("tunnels need HTTP/1.1: %w", err)))
 		return
 	}
+	defer s.connections.forget(outer)
 	defer outer.Close()
 	outer.SetDeadline(time.Time{})
 	if _, err := io.WriteString(outer, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+wire.TunnelProtocol+"\r\n\r\n"); err != nil {

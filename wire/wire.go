@@ -29,7 +29,14 @@ const (
 
 // Init is the body of POST /init: everything that must differ between copies
 // of one snapshot. Fields that are empty leave what is there untouched.
+//
+// A machine that was made from a template's snapshot gets all of it. One that
+// goes on from a memory image of its own gets Restored, and what has changed
+// since. One that was made from the memory of another gets Copy and all of it,
+// with that other machine's control token in ControlHeader.
 type Init struct {
+	// EnvVars are set for processes that are started from now on; those that run
+	// keep theirs. Variables that are not named stay.
 	EnvVars        map[string]string `json:"envVars,omitempty"`
 	AccessToken    string            `json:"accessToken,omitempty"`
 	Timestamp      string            `json:"timestamp,omitempty"` // RFC 3339
@@ -38,12 +45,25 @@ type Init struct {
 
 	// ControlToken, once set, is demanded on every later host-only request.
 	ControlToken string `json:"controlToken,omitempty"`
-	// Hostname is set in the kernel, /etc/hostname and /etc/hosts.
+	// Hostname is set in the kernel and /etc/hostname, and replaces the former
+	// name in /etc/hosts.
 	Hostname string `json:"hostname,omitempty"`
 	// MachineID is 32 hexadecimal digits, written to /etc/machine-id.
 	MachineID string `json:"machineId,omitempty"`
-	// Nameservers replaces /etc/resolv.conf.
+	// Nameservers are written to /etc/resolv.conf, once. Later ones replace
+	// those that were written before, wherever they still stand in it.
 	Nameservers []string `json:"nameservers,omitempty"`
+
+	// Restored says that the memory was read from an image, so that connections
+	// with the outside have no other end any more: the daemon ends all but the
+	// one that says so. Processes that were started through them go on.
+	Restored bool `json:"restored,omitempty"`
+	// Copy says that the memory is that of another machine; it implies Restored.
+	// All authority over that one ends here: AccessToken holds as it is given
+	// (empty: none is asked for), ControlToken must be given and new. Polled
+	// watchers are removed, and random number generators in running processes
+	// get new seeds.
+	Copy bool `json:"copy,omitempty"`
 }
 
 // LogLine is one line of the guest daemon's standard output: the machine's log.
