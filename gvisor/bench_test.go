@@ -125,3 +125,49 @@ func BenchmarkBurst(b *testing.B) {
 	}
 	b.ReportMetric(float64(time.Since(start).Milliseconds())/float64(b.N), "destroy-ms")
 }
+
+// BenchmarkSleep measures putting a guest with much memory in use to sleep and
+// waking it, for several sizes in MiB. ATOLL_IMAGES names the directory for
+// images, so that file systems can be compared.
+func BenchmarkSleep(b *testing.B) {
+	for _, size := range []int{0, 16, 128, 512} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) { benchSleep(b, size) })
+	}
+}
+
+func benchSleep(b *testing.B, size int) {
+	h := newHarness(b)
+	images := h.dir
+	if dir := os.Getenv("ATOLL_IMAGES"); dir != "" {
+		images = filepath.Join(dir, filepath.Base(h.dir))
+		h.must(os.MkdirAll(images, 0o700))
+		b.Cleanup(func() { os.RemoveAll(images) })
+	}
+	memory := int64(1024)
+	if m, err := strconv.Atoi(os.Getenv("ATOLL_MEMORY")); err == nil {
+		memory = int64(m)
+	}
+	first := h.spec("first", "fill", strconv.Itoa(size))
+	first.MemoryBytes = memory << 20
+	h.must(h.Boot(b.Context(), first))
+	h.said("first", "memory")
+	t := make(timings)
+	for i := 0; b.Loop(); i++ {
+		image := filepath.Join(images, fmt.Sprint("image", i))
+		t.measure(b, "pause-ms", func() error { return h.Pause(b.Context(), "first") })
+		t.measure(b, "checkpoint-ms", func() error {
+			made, err := h.Checkpoint(b.Context(), "first", image)
+			t.add("image-mb", float64(made.Bytes)/(1<<20))
+			return err
+		})
+		t.measure(b, "resume-ms", func() error { return h.Resume(b.Context(), "first") })
+		s := h.spec(fmt.Sprint("r", i), "fill", strconv.Itoa(size))
+		s.MemoryBytes, s.Paused = first.MemoryBytes, true
+		t.measure(b, "restore-ms", func() error { return h.Restore(b.Context(), s, image) })
+		t.measure(b, "restore-resume-ms", func() error { return h.Resume(b.Context(), s.ID) })
+		t.measure(b, "destroy-ms", func() error { return h.Destroy(b.Context(), s.ID) })
+		h.must(os.RemoveAll(image))
+		h.must(os.RemoveAll(s.Rootfs))
+	}
+	t.report(b)
+}

@@ -19,6 +19,14 @@ import (
 // errWorkerGone means that a worker ended before it answered.
 var errWorkerGone = errors.New("worker process ended unexpectedly")
 
+// workerError is a worker's answer that something could not be done.
+type workerError struct{ protocol.Response }
+
+func (e *workerError) Error() string { return e.Response.Error }
+
+// Is makes the errors of this package known by what was answered.
+func (e *workerError) Is(target error) bool { return target == ErrDamaged && e.Damaged }
+
 // client is the daemon's side of one worker process.
 type client struct {
 	cmd  *exec.Cmd
@@ -110,7 +118,7 @@ func (c *client) call(ctx context.Context, req *protocol.Request, files ...*os.F
 	select {
 	case resp := <-answer:
 		if resp.Error != "" {
-			return resp, errors.New(resp.Error)
+			return resp, &workerError{resp}
 		}
 		return resp, nil
 	case <-c.gone:
@@ -143,74 +151,4 @@ func (c *client) close() { c.conn.Close() }
 func (c *client) kill() {
 	_ = c.cmd.Process.Kill() // it may have ended already
 	c.conn.Close()
-}
-
-// pool is the workers that create sandboxes, one each at a time.
-type pool struct {
-	cfg  Config
-	idle chan *client // nil entries are workers to be started
-
-	mu     sync.Mutex
-	closed bool
-}
-
-func newPool(cfg Config) (*pool, error) {
-	p := &pool{cfg: cfg, idle: make(chan *client, cfg.Workers)}
-	for range cfg.Workers {
-		c, err := startClient(cfg)
-		if err != nil {
-			p.close()
-			return nil, err
-		}
-		p.idle <- c
-	}
-	return p, nil
-}
-
-// take waits for a worker; it must be given back.
-func (p *pool) take(ctx context.Context) (*client, error) {
-	var c *client
-	select {
-	case c = <-p.idle:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for a worker: %w", ctx.Err())
-	}
-	if c != nil && !c.dead() {
-		return c, nil
-	}
-	if c != nil {
-		c.close()
-	}
-	c, err := startClient(p.cfg)
-	if err != nil {
-		p.idle <- nil
-		return nil, err
-	}
-	return c, nil
-}
-
-func (p *pool) give(c *client) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		c.close()
-		return
-	}
-	p.idle <- c
-}
-
-func (p *pool) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	for {
-		select {
-		case c := <-p.idle:
-			if c != nil {
-				c.close()
-			}
-		default:
-			return
-		}
-	}
 }

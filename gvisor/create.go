@@ -30,6 +30,12 @@ func (r *Runtime) Boot(ctx context.Context, spec Spec) error { return r.create(c
 // imageDir. spec.Rootfs must be a copy of the root as it was then: gVisor does
 // not notice another one. It returns with the guest running, or paused if the
 // spec says so.
+//
+// A paused restore compares everything in imageDir with its checksums, and the
+// image's key with that of the version (Spec.BinDir): ErrDamaged and
+// ErrIncompatible say that it cannot be used, and no program of the guest has
+// run. Others, of images that the host keeps to itself, are as fast as can be
+// and look for such a reason only when they fail.
 func (r *Runtime) Restore(ctx context.Context, spec Spec, imageDir string) error {
 	if !filepath.IsAbs(imageDir) {
 		return fmt.Errorf("checkpoint directory %q is not absolute", imageDir)
@@ -52,12 +58,7 @@ func (r *Runtime) create(ctx context.Context, spec Spec, imageDir string) error 
 	r.machines[spec.ID] = g
 	r.mu.Unlock()
 
-	err := r.attempt(ctx, g, &spec, imageDir)
-	if err != nil && ctx.Err() == nil {
-		// Rare failures of unclear cause are not repeated by another worker.
-		r.cfg.Logger.Warn("creating a sandbox failed; trying once more", slog.String("sandbox", spec.ID), slog.Any("error", err))
-		err = r.attempt(ctx, g, &spec, imageDir)
-	}
+	err := r.tries(ctx, g, &spec, imageDir)
 	if err != nil {
 		r.mu.Lock()
 		delete(r.machines, spec.ID)
@@ -69,19 +70,47 @@ func (r *Runtime) create(ctx context.Context, spec Spec, imageDir string) error 
 	return nil
 }
 
+// tries makes two attempts, as long as it is not the image that is at fault.
+func (r *Runtime) tries(ctx context.Context, g *guest, spec *Spec, imageDir string) error {
+	var image *protocol.Image
+	if imageDir != "" && spec.Paused {
+		var err error
+		if image, err = r.wants(ctx, imageDir, spec.BinDir); err != nil {
+			return err
+		}
+	}
+	err := r.attempt(ctx, g, spec, imageDir, image)
+	if err == nil || ctx.Err() != nil || errors.Is(err, ErrDamaged) || errors.Is(err, ErrIncompatible) {
+		return err
+	}
+	if imageDir != "" && image == nil {
+		if found := r.diagnose(ctx, imageDir, spec.BinDir); found != nil {
+			return fmt.Errorf("%w (%w)", found, err)
+		}
+	}
+	// Rare failures of unclear cause are not repeated by another worker.
+	r.cfg.Logger.Warn("creating a sandbox failed; trying once more", slog.String("sandbox", spec.ID), slog.Any("error", err))
+	return r.attempt(ctx, g, spec, imageDir, image)
+}
+
 // attempt leaves nothing behind if it fails.
-func (r *Runtime) attempt(ctx context.Context, g *guest, spec *Spec, imageDir string) (err error) {
+func (r *Runtime) attempt(ctx context.Context, g *guest, spec *Spec, imageDir string, image *protocol.Image) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	link, files, err := spec.link()
 	if err != nil {
 		return err
 	}
-	w, err := r.pool.take(ctx)
+	h, release, err := r.helpersOf(spec.BinDir)
 	if err != nil {
 		return err
 	}
-	defer r.pool.give(w)
+	defer release()
+	w, err := h.pool.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.pool.give(w)
 	if err := r.prepare(spec); err != nil {
 		return errors.Join(err, r.clear(g))
 	}
@@ -89,7 +118,7 @@ func (r *Runtime) attempt(ctx context.Context, g *guest, spec *Spec, imageDir st
 	if cwd == "" {
 		cwd = "/"
 	}
-	req := &protocol.Request{Op: protocol.OpCreate, ID: spec.ID, StateDir: r.stateDir(spec.ID), ImageDir: imageDir,
+	req := &protocol.Request{Op: protocol.OpCreate, ID: spec.ID, StateDir: r.stateDir(spec.ID), ImageDir: imageDir, Image: image,
 		Create: &protocol.Create{
 			Root: r.gvisorDir(), NetNS: r.netNS(), CgroupPath: r.cgroups.clonePath(spec.ID),
 			Rootfs: spec.Rootfs, Args: spec.Args, Env: spec.Env, Cwd: cwd, Hostname: spec.Hostname,
@@ -101,7 +130,7 @@ func (r *Runtime) attempt(ctx context.Context, g *guest, spec *Spec, imageDir st
 	}
 	resp, err := w.call(ctx, req, files...)
 	if err == nil {
-		err = r.record(g, resp)
+		err = r.record(g, resp, h.cfg.BinDir)
 	}
 	if err != nil {
 		if ctx.Err() != nil {

@@ -74,8 +74,11 @@ func (r *Runtime) look(ctx context.Context, g *guest) (Info, bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	_, err := r.controlCall(ctx, &protocol.Request{Op: protocol.OpPing, ID: g.id, StateDir: r.stateDir(g.id), Socket: r.socket(g.id)})
-	info.Alive = err == nil
+	if h, release, err := r.helpersFor(g); err == nil {
+		_, err = h.call(ctx, &protocol.Request{Op: protocol.OpPing, ID: g.id, StateDir: r.stateDir(g.id), Socket: r.socket(g.id)})
+		release()
+		info.Alive = err == nil
+	}
 	paused, err := protocol.Paused(r.stateDir(g.id))
 	info.Paused = info.Alive && paused && err == nil
 	return info, true

@@ -23,11 +23,13 @@ type diskInfo struct {
 	PID       int    `json:"pid"`
 	StartTime uint64 `json:"startTime"` // in clock ticks since the host booted
 	BootID    string `json:"bootID"`
+	// BinDir is what it runs on; empty for one of before this was noted.
+	BinDir string `json:"binDir,omitempty"`
 }
 
 // record notes a sandbox that was just created, and gets hold of its process.
-func (r *Runtime) record(g *guest, resp protocol.Response) error {
-	g.info = diskInfo{PID: resp.PID, BootID: bootID()}
+func (r *Runtime) record(g *guest, resp protocol.Response, binDir string) error {
+	g.info = diskInfo{PID: resp.PID, BootID: bootID(), BinDir: binDir}
 	var err error
 	if g.info.StartTime, err = startTime(resp.PID); err != nil {
 		return fmt.Errorf("the guest ended at once: %w", err)

@@ -29,7 +29,7 @@ var (
 	ErrNotFound = errors.New("no such sandbox")
 	// ErrDamaged means that a checkpoint does not have the content it was
 	// written with.
-	ErrDamaged = errors.New("the checkpoint is damaged")
+	ErrDamaged = protocol.ErrDamaged
 	// ErrIncompatible means that a checkpoint needs another version of the
 	// runtime, or another processor.
 	ErrIncompatible = errors.New("the checkpoint does not fit this runtime")
@@ -43,7 +43,7 @@ const maxRoot = 60
 type Config struct {
 	// Root is the directory of all state, absolute and at most 60 bytes long.
 	Root string
-	// BinDir holds atoll-sandbox and atoll-prewarm.
+	// BinDir holds atoll-sandbox and atoll-prewarm of the current version.
 	BinDir string
 	// CgroupParent is the cgroup below which machines get theirs, relative to
 	// the root of the hierarchies, such as "atoll-main".
@@ -62,12 +62,11 @@ type Runtime struct {
 	cfg     Config
 	lock    *os.File // held exclusively: one Runtime per Root
 	cgroups cgroups
-	pool    *pool
-	control *client
 	key     string
 
 	mu       sync.Mutex
 	machines map[string]*guest
+	helpers  map[string]*helpers // by their folder
 	closed   bool
 }
 
@@ -97,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	if !filepath.IsAbs(cfg.Root) || len(cfg.Root) > maxRoot {
 		return nil, fmt.Errorf("sandbox directory %q must be absolute and at most %d bytes long", cfg.Root, maxRoot)
 	}
-	r := &Runtime{cfg: cfg, machines: make(map[string]*guest)}
+	r := &Runtime{cfg: cfg, machines: make(map[string]*guest), helpers: make(map[string]*helpers)}
 	for _, dir := range []string{cfg.Root, r.gvisorDir(), r.machinesDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make sandbox directory: %w", err)
@@ -117,13 +116,10 @@ func Open(ctx context.Context, cfg Config) (_ *Runtime, err error) {
 	if r.cgroups, err = openCgroups(cfg.CgroupParent); err != nil {
 		return nil, err
 	}
-	if r.control, err = startClient(cfg); err != nil {
+	if r.key, err = r.imageKeyOf(ctx, ""); err != nil {
 		return nil, err
 	}
-	if r.key, err = r.imageKey(ctx); err != nil {
-		return nil, err
-	}
-	if r.pool, err = newPool(cfg); err != nil {
+	if err := r.helpers[filepath.Clean(cfg.BinDir)].pool.start(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.adopt(ctx); err != nil {
@@ -145,13 +141,10 @@ func (r *Runtime) Close() error {
 			g.pidfd.Close() // ends its watcher
 		}
 	}
+	for _, h := range r.helpers {
+		h.close()
+	}
 	r.mu.Unlock()
-	if r.control != nil {
-		r.control.close()
-	}
-	if r.pool != nil {
-		r.pool.close()
-	}
 	if r.lock != nil {
 		return r.lock.Close()
 	}
@@ -233,34 +226,23 @@ func (r *Runtime) find(id string) (*guest, error) {
 	return g, nil
 }
 
-// ask sends a control request about an existing guest.
-func (r *Runtime) ask(ctx context.Context, op protocol.Op, id, imageDir string) error {
+// ask sends a control request about an existing guest, to a worker of the
+// version that the guest runs on.
+func (r *Runtime) ask(ctx context.Context, id string, req *protocol.Request) (resp protocol.Response, err error) {
 	g, err := r.find(id)
 	if err != nil {
-		return err
+		return resp, err
 	}
 	g.op.Lock()
 	defer g.op.Unlock()
-	_, err = r.controlCall(ctx, &protocol.Request{Op: op, ID: id, StateDir: r.stateDir(id), Socket: r.socket(id), ImageDir: imageDir})
+	h, release, err := r.helpersFor(g)
+	if err == nil {
+		req.ID, req.StateDir, req.Socket = id, r.stateDir(id), r.socket(id)
+		resp, err = h.call(ctx, req)
+		release()
+	}
 	if err != nil {
-		return fmt.Errorf("%s sandbox %s: %w", op, id, err)
+		return resp, fmt.Errorf("%s sandbox %s: %w", req.Op, id, err)
 	}
-	return nil
-}
-
-// controlCall replaces the control worker if it has died.
-func (r *Runtime) controlCall(ctx context.Context, req *protocol.Request) (protocol.Response, error) {
-	r.mu.Lock()
-	if r.control.dead() && !r.closed {
-		c, err := startClient(r.cfg)
-		if err != nil {
-			r.mu.Unlock()
-			return protocol.Response{}, err
-		}
-		r.control.close()
-		r.control = c
-	}
-	c := r.control
-	r.mu.Unlock()
-	return c.call(ctx, req)
+	return resp, nil
 }

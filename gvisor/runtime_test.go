@@ -115,7 +115,7 @@ func (h *harness) said(id, prefix string) string {
 		}
 	}
 	b, _ := os.ReadFile(filepath.Join(h.dir, id+".log"))
-	h.t.Fatalf("guest %s never said %q, but:\n%s", id, prefix, b)
+	h.t.Fatalf("guest %s never said %q, but:\n%s", id, prefix, b[max(0, len(b)-2000):])
 	return ""
 }
 
@@ -426,13 +426,14 @@ func TestForkBombWithoutLimitHurtsOneGuest(t *testing.T) {
 func TestWorkersMayDie(t *testing.T) {
 	h := newHarness(t)
 	h.must(h.Boot(t.Context(), h.spec("a", "count")))
-	h.must(h.control.cmd.Process.Kill())
-	<-h.control.gone
+	workers := h.helpers[binDir]
+	h.must(workers.control.cmd.Process.Kill())
+	<-workers.control.gone
 	for range h.cfg.Workers {
-		w := <-h.pool.idle
+		w := <-workers.pool.idle
 		h.must(w.cmd.Process.Kill())
 		<-w.gone
-		h.pool.idle <- w
+		workers.pool.idle <- w
 	}
 	h.must(h.Pause(t.Context(), "a"))
 	h.must(h.Boot(t.Context(), h.spec("b", "count")))

@@ -44,8 +44,9 @@ type Spec struct {
 	Mounts []Mount
 	// Link is the guest's network interface; without one it has loopback only.
 	Link *Link
-	// BinDir holds the helper binaries that the sandbox is made of; empty takes
-	// Config.BinDir. A checkpoint is restored on those it was written with.
+	// BinDir holds the helper binaries that the sandbox is made of and stays on;
+	// empty takes Config.BinDir. A checkpoint is restored on those it was
+	// written with.
 	BinDir string
 	// Paused leaves a restored guest paused: none of its programs has run when
 	// Restore returns, and none runs before Resume.
@@ -95,6 +96,8 @@ func (s *Spec) check() error {
 		return fmt.Errorf("sandbox name %q is not 1 to 40 letters, digits, '-' or '_'", s.ID)
 	case !filepath.IsAbs(s.Rootfs):
 		return fmt.Errorf("root directory %q is not absolute", s.Rootfs)
+	case s.BinDir != "" && !filepath.IsAbs(s.BinDir):
+		return fmt.Errorf("directory of helper binaries %q is not absolute", s.BinDir)
 	case len(s.Args) == 0 || !filepath.IsAbs(s.Args[0]):
 		return errors.New("the first process needs an absolute path")
 	case s.CPUs < 0 || s.MemoryBytes < 0 || s.PIDs < 0 || math.IsNaN(s.CPUs) || math.IsInf(s.CPUs, 0):

@@ -2,6 +2,9 @@
 // other: requests and responses as length-prefixed JSON on a unix socket, with
 // open files beside them. It exists so that the daemon can ask for sandboxes
 // without containing gVisor.
+//
+// A daemon also speaks with workers of the builds before its own, on which
+// older guests run: fields and operations are added, never changed.
 package protocol
 
 // Op names what a request asks for.
@@ -42,6 +45,8 @@ type Request struct {
 	StateDir string  `json:"stateDir"`         // the machine's state directory
 	Socket   string  `json:"socket,omitempty"` // its control socket
 	ImageDir string  `json:"imageDir,omitempty"`
+	Key      string  `json:"key,omitempty"`   // of the image that OpCheckpoint writes
+	Image    *Image  `json:"image,omitempty"` // what OpCreate has to find in ImageDir; nil: it does not look
 	Create   *Create `json:"create,omitempty"`
 }
 
@@ -88,4 +93,6 @@ type Response struct {
 	PID      int    `json:"pid,omitempty"`      // of the sandbox
 	GoferPID int    `json:"goferPID,omitempty"` // of its file server
 	Version  string `json:"version,omitempty"`
+	Damaged  bool   `json:"damaged,omitempty"` // the error is ErrDamaged
+	Image    *Image `json:"image,omitempty"`   // what OpCheckpoint has written
 }

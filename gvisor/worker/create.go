@@ -29,15 +29,16 @@ func (s *server) create(req *protocol.Request, files []*os.File) (protocol.Respo
 	if err != nil {
 		return none, err
 	}
+	check := checkImage(req)
 	spec := ociSpec(c)
 	if err := writeSpec(req.StateDir, spec); err != nil {
 		return none, err
 	}
-	restore, err := guestOutput(c.LogFile)
+	putBack, err := guestOutput(c.LogFile)
 	if err != nil {
 		return none, err
 	}
-	defer restore()
+	defer putBack()
 	cont, err := container.New(conf, container.Args{ID: req.ID, Spec: spec, BundleDir: req.StateDir})
 	if err != nil {
 		return none, fmt.Errorf("create sandbox: %w", err)
@@ -48,10 +49,7 @@ func (s *server) create(req *protocol.Request, files []*os.File) (protocol.Respo
 	}
 	s.children.add(cont.SandboxPid(), cont.GoferPid.Load())
 	if req.ImageDir != "" {
-		err = cont.Restore(conf, req.ImageDir, false, false, network)
-		if err == nil && c.Paused {
-			err = protocol.SetPaused(req.StateDir, true)
-		}
+		err = restoreGuest(req, conf, cont, network, check)
 	} else {
 		err = start(conf, cont, network)
 	}
@@ -81,9 +79,9 @@ func start(conf *config.Config, cont *container.Container, network *boot.CreateL
 }
 
 // guestOutput makes the log file the standard output and error that gVisor
-// hands to the guest, which are those of this process, until restore is
+// hands to the guest, which are those of this process, until putBack is
 // called. A worker creates one sandbox at a time.
-func guestOutput(path string) (restore func(), err error) {
+func guestOutput(path string) (putBack func(), err error) {
 	if path == "" {
 		path = os.DevNull
 	}

@@ -85,7 +85,7 @@ func (s *server) answer(req *protocol.Request, files []*os.File) {
 	}
 	resp.Seq = req.Seq
 	if err != nil {
-		resp.Error = err.Error()
+		resp.Error, resp.Damaged = err.Error(), errors.Is(err, protocol.ErrDamaged)
 	}
 	// If the daemon is gone nobody waits for the answer; it adopts what is there.
 	_ = s.conn.Send(&resp)
@@ -108,7 +108,8 @@ func (s *server) guarded(req *protocol.Request, files []*os.File) (resp protocol
 	case protocol.OpResume:
 		return resp, resume(req)
 	case protocol.OpCheckpoint:
-		return resp, checkpoint(req)
+		resp.Image, err = checkpoint(req)
+		return resp, err
 	case protocol.OpPing:
 		return resp, ping(req)
 	case protocol.OpVersion:

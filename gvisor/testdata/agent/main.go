@@ -3,11 +3,15 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +23,8 @@ func main() {
 		count()
 	case "spin":
 		spin()
+	case "fill":
+		fill()
 	case "serve":
 		serve()
 	case "eat":
@@ -70,6 +76,38 @@ func serve() {
 		_, _ = w.Write(make([]byte, 8<<20)) // whoever hangs up asks again
 	})
 	fmt.Println(http.ListenAndServe(":80", nil))
+}
+
+// fill holds as many MiB of memory without a zero page as its argument says,
+// and as many of zero pages that were written to as the next one does.
+func fill() {
+	size := func(i int) int {
+		if len(os.Args) <= i {
+			return 0
+		}
+		n, err := strconv.Atoi(os.Args[i])
+		must(err)
+		return n << 20
+	}
+	full, zero := make([]byte, size(2)), make([]byte, size(3))
+	rand.NewChaCha8([32]byte{1}).Read(full)
+	for _, b := range []byte{1, 0} {
+		for i := 0; i < len(zero); i += 4096 {
+			zero[i] = b
+		}
+	}
+	sum := crc32.ChecksumIEEE(full)
+	fmt.Println("ready")
+	for {
+		time.Sleep(10 * time.Millisecond)
+		if crc32.ChecksumIEEE(full) != sum || bytes.ContainsFunc(zero, func(r rune) bool { return r != 0 }) {
+			fmt.Println("memory has changed")
+		}
+		fmt.Println("memory is the same")
+		if len(os.Args) <= 4 {
+			time.Sleep(time.Hour)
+		}
+	}
 }
 
 func eat() {

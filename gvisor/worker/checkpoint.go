@@ -1,0 +1,118 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gvisor.dev/gvisor/pkg/sentry/control"
+	"gvisor.dev/gvisor/pkg/sentry/state/checkpointfiles"
+	"gvisor.dev/gvisor/pkg/state/statefile"
+	"gvisor.dev/gvisor/runsc/boot"
+
+	"github.com/atoll-cloud/atoll/gvisor/protocol"
+)
+
+// imageFiles are gVisor's files of a checkpoint, in the order it wants them.
+var imageFiles = []string{
+	checkpointfiles.StateFileName,
+	checkpointfiles.PagesMetadataFileName,
+	checkpointfiles.PagesFileName,
+}
+
+// pagesFile is the index of the one that holds the guest's memory.
+const pagesFile = 2
+
+// checkpoint writes the guest's memory to a directory, which appears only when
+// it is complete. The guest must be paused, and stays so. What is written is on
+// its way to the disk, but need not be there yet.
+func checkpoint(req *protocol.Request) (_ *protocol.Image, err error) {
+	if paused, err := protocol.Paused(req.StateDir); err != nil || !paused {
+		return nil, errors.Join(errors.New("checkpoint a guest that is not paused"), err)
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(req.ImageDir), ".checkpoint-")
+	if err != nil {
+		return nil, fmt.Errorf("make checkpoint directory: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(tmp)
+		}
+	}()
+	image := protocol.Image{Key: req.Key}
+	if image.Files, err = save(req.Socket, tmp); err != nil {
+		return nil, err
+	}
+	if err := protocol.WriteImage(tmp, image); err != nil {
+		return nil, err
+	}
+	if err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, req.ImageDir, unix.RENAME_NOREPLACE); err != nil {
+		return nil, fmt.Errorf("put checkpoint in place: %w", err)
+	}
+	return &image, nil
+}
+
+// save lets the sandbox write its checkpoint into dir.
+func save(socket, dir string) ([]protocol.File, error) {
+	opts := control.SaveOpts{
+		// Deflating costs ten times the time; storage can do it later.
+		Metadata:      statefile.CompressionLevelNone.ToMetadata(),
+		HavePagesFile: true,
+		Resume:        true, // go on existing, not running
+		// Memory that was used once and is zero now takes no space.
+		AppMFExcludeCommittedZeroPages: true,
+	}
+	defer func() {
+		for _, f := range opts.Files {
+			f.Close()
+		}
+	}()
+	for _, name := range imageFiles {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("make checkpoint file: %w", err)
+		}
+		opts.Files = append(opts.Files, f)
+	}
+	saved := make(chan error, 1)
+	go func() { saved <- call(socket, boot.ContMgrCheckpoint, &opts, nil) }()
+	sums := make([]protocol.Sum, len(opts.Files))
+	if err := follow(&sums[pagesFile], opts.Files[pagesFile], saved); err != nil {
+		return nil, fmt.Errorf("checkpoint guest: %w", err)
+	}
+	files := make([]protocol.File, len(opts.Files))
+	for i, f := range opts.Files {
+		if err := sums[i].Follow(f); err != nil {
+			return nil, fmt.Errorf("read checkpoint: %w", err)
+		}
+		files[i] = protocol.File{Name: imageFiles[i], Size: sums[i].Size, CRC: sums[i].CRC}
+	}
+	return files, nil
+}
+
+// followEvery is how often a file that grows is looked at.
+const followEvery = 2 * time.Millisecond
+
+// follow sums up a file that is written from start to end, and sends it on to
+// the disk, until its writer is done; it returns the writer's error.
+func follow(sum *protocol.Sum, f *os.File, done <-chan error) error {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+		}
+		from := sum.Size
+		if err := sum.Follow(f); err != nil {
+			return errors.Join(err, <-done)
+		}
+		// It only starts the writing. Where it cannot, Seal does it all.
+		_ = unix.SyncFileRange(int(f.Fd()), from, sum.Size-from, unix.SYNC_FILE_RANGE_WRITE)
+	}
+}
