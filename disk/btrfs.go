@@ -22,6 +22,8 @@ type btrfsDriver struct {
 	pool    bool // in a pool file, which is in the directory above root
 	// flushes is true where one tree alone can be flushed.
 	flushes bool
+	sharing chan struct{} // held by who shares blocks
+	bases   baseCache
 	sweep   *sweeper
 	log     *slog.Logger
 }
@@ -39,7 +41,7 @@ func (d *Disk) openBtrfs(ctx context.Context, cfg Config) (err error) {
 			return err
 		}
 	}
-	b := &btrfsDriver{root: d.root, pool: d.pool != nil, log: d.log}
+	b := &btrfsDriver{root: d.root, pool: d.pool != nil, sharing: make(chan struct{}, 1), log: d.log}
 	if err := b.start(); err != nil {
 		if d.pool != nil && !d.pool.taken {
 			err = errors.Join(err, d.pool.unmount())

@@ -121,6 +121,8 @@ type driver interface {
 	// flush writes a tree's content, commit the names of all trees.
 	flush(name string) error
 	commit() error
+	share(ctx context.Context, file, base File) (Shared, error)
+	stored(f *os.File) (Stored, error)
 	// close ends background work; it does not unmount.
 	close() error
 }

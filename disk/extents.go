@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"encoding/binary"
 	"os"
 	"unsafe"
 )
@@ -49,4 +50,28 @@ func fileExtents(file *os.File, flags uint32, f func(fileExtent)) error {
 			return nil
 		}
 	}
+}
+
+// diskExtent is a piece of a file and the extent on the disk it is a part of.
+type diskExtent struct {
+	offset, length   uint64 // in the file
+	disk, diskLength uint64 // of the whole extent; 0 for a hole
+}
+
+// diskExtents returns the extents of a file that are written, in order, but for
+// those that are small enough to be kept beside the file's metadata.
+func diskExtents(file *os.File) ([]diskExtent, error) {
+	var extents []diskExtent
+	ino := fstatIno(file)
+	const treeOfFile = 0
+	err := treeSearch(file, treeOfFile, keyExtentData, ino, ino, func(_, offset uint64, item []byte) {
+		// struct btrfs_file_extent_item
+		const size, kindAt, kindInline = 53, 20, 0
+		if len(item) < size || item[kindAt] == kindInline {
+			return
+		}
+		field := func(i int) uint64 { return binary.LittleEndian.Uint64(item[21+8*i:]) }
+		extents = append(extents, diskExtent{offset: offset, disk: field(0), diskLength: field(1), length: field(3)})
+	})
+	return extents, err
 }

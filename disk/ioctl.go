@@ -47,6 +47,7 @@ const (
 
 	treeOfRoots    = 1
 	treeOfQuota    = 8
+	keyExtentData  = 108
 	keyRootItem    = 132
 	keyRootRef     = 156
 	keyQgroupInfo  = 242

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -185,6 +186,11 @@ func clonePool(t *testing.T, from, dir string) {
 
 func roundMachine(i int64) string { return fmt.Sprintf("machines/m%d", i) }
 
+// roundPages has much of the base's and something of its own.
+func roundPages(i int64) []byte {
+	return slices.Insert(noise(0, 1<<20), 128<<10, noise(uint64(i), 200<<10)...)
+}
+
 func writeRounds(t *testing.T, d *Disk, confirmed *atomic.Int64) error {
 	ctx := t.Context()
 	base, err := d.Create(ctx, "base")
@@ -195,7 +201,8 @@ func writeRounds(t *testing.T, d *Disk, confirmed *atomic.Int64) error {
 	if err != nil {
 		return err
 	}
-	err = os.WriteFile(base.Path+"/state", noise(0, 200<<10), 0o600)
+	err = errors.Join(os.WriteFile(base.Path+"/state", noise(0, 200<<10), 0o600),
+		os.WriteFile(base.Path+"/pages.img", noise(0, 1<<20), 0o600))
 	for i := int64(1); i <= crashRounds && err == nil; i++ {
 		m, e := d.Clone(ctx, "base", roundMachine(i), CloneOptions{LimitBytes: 20 << 20})
 		if e != nil {
@@ -208,11 +215,13 @@ func writeRounds(t *testing.T, d *Disk, confirmed *atomic.Int64) error {
 		_, e = f.WriteAt(noise(uint64(i), 100<<10), 50<<10)
 		image := fmt.Sprintf("%s/%d", memories.Path, i)
 		err = errors.Join(e, f.Close(), os.Mkdir(image+".new", 0o700),
-			os.WriteFile(image+".new/pages.img", noise(uint64(i), 1<<20), 0o600),
+			os.WriteFile(image+".new/pages.img", roundPages(i), 0o600),
 			os.WriteFile(image+".new/image.json", noise(uint64(i), 500), 0o600),
 			d.Flush(ctx, "memories", m.Name), os.Rename(image+".new", image), d.Sync(ctx, m.Name, "memories"))
 		if err == nil {
 			confirmed.Store(i)
+			pages := File{"memories", fmt.Sprint(i, "/pages.img")}
+			_, err = d.Share(ctx, pages, File{"base", "pages.img"})
 		}
 	}
 	return err
@@ -231,7 +240,7 @@ func checkRounds(t *testing.T, d *Disk, least int64) (found int) {
 			continue
 		}
 		found++
-		if !bytes.Equal([]byte(readFile(t, image+"/pages.img")), noise(uint64(i), 1<<20)) ||
+		if !bytes.Equal([]byte(readFile(t, image+"/pages.img")), roundPages(i)) ||
 			!bytes.Equal([]byte(readFile(t, image+"/image.json")), noise(uint64(i), 500)) {
 			t.Errorf("image %d is torn; %d were confirmed", i, least)
 		}
