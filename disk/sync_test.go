@@ -251,3 +251,54 @@ func checkRounds(t *testing.T, d *Disk, least int64) (found int) {
 	}
 	return found
 }
+
+// TestImagesAndTreesLeaveNothing makes and removes what paused machines have.
+func TestImagesAndTreesLeaveNothing(t *testing.T) {
+	d := openTest(t, "btrfs")
+	b := d.driver.(*btrfsDriver)
+	ctx := t.Context()
+	base := must(d.Create(ctx, "base"))(t)
+	pages := noise(1, 1<<20)
+	writeFile(t, base.Path+"/pages.img", string(pages))
+	memories := must(d.Create(ctx, "memories"))(t)
+	root := must(d.Root("memories"))(t)
+	defer root.Close()
+	used := func() int64 {
+		pokeCleaner(t, b)
+		var st unix.Statfs_t
+		if err := unix.Statfs(d.root, &st); err != nil {
+			t.Fatal(err)
+		}
+		return int64(st.Blocks-st.Bfree) * st.Bsize
+	}
+	start := used()
+	for i := range 200 {
+		machine, image := fmt.Sprint("machines/", i), fmt.Sprint(i)
+		own := noise(uint64(i+2), 200<<10)
+		tree := must(d.Clone(ctx, "base", machine, CloneOptions{LimitBytes: 10 << 20}))(t)
+		err := errors.Join(os.WriteFile(tree.Path+"/own", own, 0o600), root.Mkdir(image, 0o700),
+			root.WriteFile(image+"/pages.img", slices.Concat(own, pages), 0o600),
+			root.WriteFile(image+"/image.json", own[:500], 0o600), d.Sync(ctx, machine, "memories"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := must(d.Share(ctx, File{"memories", image + "/pages.img"}, File{"base", "pages.img"}))(t); s.Base < 1<<20-64<<10 {
+			t.Fatalf("shared %+v", s)
+		}
+	}
+	full := used() - start
+	// 400 KiB each, and not 1.6 MiB.
+	if full < 200*400<<10 || full > 200*600<<10 {
+		t.Errorf("200 paused machines take %d bytes", full)
+	}
+	for i := range 200 {
+		if err := errors.Join(root.RemoveAll(fmt.Sprint(i)), d.Remove(ctx, fmt.Sprint("machines/", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "space as before", func() bool { return used() <= start+1<<20 })
+	if left := must(os.ReadDir(memories.Path))(t); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	t.Logf("%d bytes before, %d with 200 paused machines, %d after", start, start+full, used())
+}
