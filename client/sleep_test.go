@@ -144,7 +144,7 @@ func TestSnapshots(t *testing.T) {
 		}
 	}
 	named, err := c.Snapshot(ctx, "i1", "ready")
-	if err != nil || len(named.Names) != 1 {
+	if err != nil || len(named.Names) != 1 || named.SandboxID != "i1" || named.MemoryStoredBytes == 0 {
 		t.Fatalf("%+v, %v", named, err)
 	}
 	for _, tc := range []struct {

@@ -13,7 +13,7 @@ type Snapshot struct {
 	SnapshotID string   `json:"snapshotID"`
 	Names      []string `json:"names"`
 
-	// What follows is not told by every server.
+	// What follows is Atoll's own.
 
 	SandboxID         string    `json:"sandboxID,omitempty"` // it was taken of
 	CreatedAt         time.Time `json:"createdAt,omitzero"`

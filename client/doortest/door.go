@@ -42,7 +42,7 @@ type Door struct {
 	created   []client.NewSandbox
 	logs      map[string][]client.LogEntry
 	keys      map[string]client.APIKey
-	snapshots []snapshot
+	snapshots []client.Snapshot
 	taken     int             // snapshots, those that are gone included
 	damaged   map[string]bool // sandboxes that cannot be resumed with their memory
 	guest     *httputil.ReverseProxy
@@ -182,7 +182,7 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.mu.Lock()
-	known := n.TemplateID == "base" || slices.ContainsFunc(d.snapshots, func(s snapshot) bool { return s.SnapshotID == n.TemplateID })
+	known := n.TemplateID == "base" || slices.ContainsFunc(d.snapshots, func(s client.Snapshot) bool { return s.SnapshotID == n.TemplateID })
 	d.mu.Unlock()
 	if !known {
 		refuse(w, 404, fmt.Sprintf("template '%s' not found", n.TemplateID))

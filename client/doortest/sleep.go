@@ -15,12 +15,6 @@ import (
 // storedMemory is what the memory of every fake sandbox takes on the disk.
 const storedMemory = 42 << 20
 
-// snapshot is a fake one and the sandbox that it was taken of.
-type snapshot struct {
-	client.Snapshot
-	source string
-}
-
 func (d *Door) sleepRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /sandboxes/{id}/pause", d.one(d.pause))
 	mux.HandleFunc("POST /v2/sandboxes/{id}/connect", d.one(d.connect))
@@ -128,14 +122,15 @@ func (d *Door) snapshot(w http.ResponseWriter, r *http.Request, s *client.Sandbo
 		return
 	}
 	d.taken++
-	n := snapshot{client.Snapshot{SnapshotID: fmt.Sprintf("t%d:default", d.taken), Names: []string{}}, s.SandboxID}
+	n := client.Snapshot{SnapshotID: fmt.Sprintf("t%d:default", d.taken), Names: []string{}, SandboxID: s.SandboxID,
+		CreatedAt: time.Now(), MemoryStoredBytes: storedMemory, DiskUsedBytes: s.DiskUsedBytes}
 	if in.Name != "" {
 		n.SnapshotID = "team/" + in.Name + ":default"
 		n.Names = []string{n.SnapshotID}
 	}
-	d.snapshots = slices.DeleteFunc(d.snapshots, func(old snapshot) bool { return old.SnapshotID == n.SnapshotID })
+	d.snapshots = slices.DeleteFunc(d.snapshots, func(old client.Snapshot) bool { return old.SnapshotID == n.SnapshotID })
 	d.snapshots = append(d.snapshots, n)
-	reply(w, 201, n.Snapshot)
+	reply(w, 201, n)
 }
 
 func (d *Door) listSnapshots(w http.ResponseWriter, r *http.Request) {
@@ -146,8 +141,8 @@ func (d *Door) listSnapshots(w http.ResponseWriter, r *http.Request) {
 	all := []client.Snapshot{}
 	for _, s := range slices.Backward(d.snapshots) {
 		named := q.Get("name") == "" || s.SnapshotID == q.Get("name") || strings.Contains(s.SnapshotID, "/"+q.Get("name")+":")
-		if named && (q.Get("sandboxID") == "" || s.source == q.Get("sandboxID")) {
-			all = append(all, s.Snapshot)
+		if named && (q.Get("sandboxID") == "" || s.SandboxID == q.Get("sandboxID")) {
+			all = append(all, s)
 		}
 	}
 	reply(w, 200, page(d, w, all, from))

@@ -26,8 +26,8 @@ func newLs(a *app) *cobra.Command {
   stored   asleep for being idle, its memory on the disk; any use wakes it
   paused   asleep until "atoll resume", or by its owner's choice until it is used
 
-SAVED is what the memory of one that sleeps takes on the disk, DISK what it has
-written beyond its template.`,
+Of those that sleep, SAVED is what their memory takes on the disk, and DISK what
+they have written beyond their template.`,
 		Example: `  atoll ls
   atoll ls --state paused
   atoll ls --metadata project=demo

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -192,7 +193,7 @@ func TestForkTellsOfCopiesThatDoNotAnswer(t *testing.T) {
 func TestSnapshots(t *testing.T) {
 	d := doortest.New(t, "")
 	d.PageSize = 1
-	d.Add(client.Sandbox{SandboxID: "i1"})
+	d.Add(client.Sandbox{SandboxID: "i1", DiskUsedBytes: 3 << 20})
 	d.Add(client.Sandbox{SandboxID: "i2"})
 	c := at(t, d)
 	if got := c.run("snapshot", "create", "i1", "--name", "ready"); got != (result{out: "team/ready:default\n"}) {
@@ -201,8 +202,14 @@ func TestSnapshots(t *testing.T) {
 	if got := c.run("snapshot", "create", "i2"); got != (result{out: "t2:default\n"}) {
 		t.Errorf("create without a name: %+v", got)
 	}
-	if got := c.run("snapshot", "ls"); got.code != 0 || !strings.HasPrefix(got.out, "SNAPSHOT") || !strings.Contains(got.out, "\nt2:default") || !strings.Contains(got.out, "\nteam/ready:default") {
-		t.Errorf("ls: %+v", got)
+	want := `SNAPSHOT            TAKEN   OF   SAVED     DISK
+t2:default          1s ago  i2  42 MiB        -
+team/ready:default  1s ago  i1  42 MiB  3.0 MiB
+`
+	got := c.run("snapshot", "ls")
+	got.out = regexp.MustCompile(`\ds ago`).ReplaceAllString(got.out, "1s ago") // on a slow host
+	if got != (result{out: want}) {
+		t.Errorf("ls: %+v, want\n%s", got, want)
 	}
 	if got := c.run("snapshot", "ls", "-q", "--sandbox", "i2"); got.out != "t2:default\n" {
 		t.Errorf("ls --sandbox: %+v", got)

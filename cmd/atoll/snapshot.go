@@ -116,7 +116,11 @@ func newSnapshotLs(a *app) *cobra.Command {
 func (a *app) snapshotTable(found []client.Snapshot) {
 	rows := make([][]string, 0, len(found))
 	for _, s := range found {
-		rows = append(rows, []string{s.SnapshotID, ago(s.CreatedAt), first(s.SandboxID, "-"), sizeText(s.MemoryStoredBytes), sizeText(s.DiskUsedBytes)})
+		taken := "-"
+		if !s.CreatedAt.IsZero() {
+			taken = ago(s.CreatedAt)
+		}
+		rows = append(rows, []string{s.SnapshotID, taken, first(s.SandboxID, "-"), sizeText(s.MemoryStoredBytes), sizeText(s.DiskUsedBytes)})
 	}
 	a.table([]column{
 		{title: "SNAPSHOT", min: 16},

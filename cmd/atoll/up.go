@@ -51,9 +51,10 @@ func newUp(a *app) *cobra.Command {
 		Short: "Start the server",
 		Long: `Start the server and stay until it is told to stop.
 
-Ctrl-C (SIGINT) ends the sandboxes and leaves nothing behind on the host.
-SIGTERM stops the server alone: sandboxes run on, and the next "atoll up" with
-the same data directory takes them over. So does a server that was killed.
+Ctrl-C (SIGINT) ends the sandboxes and leaves nothing running on the host; paused
+sandboxes stay in the data directory. SIGTERM stops the server alone: sandboxes
+run on, and the next "atoll up" with the same data directory takes them over. So
+does a server that was killed.
 
 With --idle-freeze and --idle-store sandboxes that nobody uses, no request open
 and hardly any processor time spent, are put to sleep: first they stand still in
