@@ -119,6 +119,7 @@ func (e *Engine) identity(record Machine, g *guest, isCopy bool) wire.Init {
 		Hostname:       record.ID,
 		MachineID:      newToken()[:32],
 		Nameservers:    []string{g.slot.DNS.String()},
+		Copy:           isCopy,
 	}
 }
 

@@ -2,11 +2,14 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/atoll-cloud/atoll/disk"
 	"github.com/atoll-cloud/atoll/observe"
 )
 
@@ -14,6 +17,9 @@ import (
 // the machine's name. They are not on the machine's own tree, since a guest
 // that has filled its disk must be able to sleep.
 const memoryTree = "memories"
+
+// pagesFile is the one of an image's files with the pages of memory.
+const pagesFile = "pages.img"
 
 func (e *Engine) imageDir(id string) string { return filepath.Join(e.disks.Path(memoryTree), id) }
 
@@ -176,16 +182,66 @@ func (e *Engine) letGo(ctx context.Context, m *instance) error {
 		m.setLive(g)
 		return fmt.Errorf("give back the memory of machine %s: %w", g.id, err)
 	}
+	if m.state() == Stored && e.life.Err() == nil {
+		e.background.Go(func() { e.shareImage(m) })
+	}
 	return nil
+}
+
+// shareImage has a sleeper's image use the storage of its template's where the
+// two hold the same: what is stored is what differs. It may be cut short.
+func (e *Engine) shareImage(m *instance) {
+	record := m.record()
+	base := Template{ID: record.TemplateID, BuildID: record.BuildID}.tree()
+	if record.State != Stored || record.Image == nil || !e.hasTree(base) {
+		return
+	}
+	_, err := e.disks.Share(e.life, disk.File{Tree: memoryTree, Path: record.ID + "/" + pagesFile},
+		disk.File{Tree: base, Path: memoryFolder + "/" + pagesFile})
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrNotExist) || e.life.Err() != nil {
+		return // the machine woke or ended, or the file system cannot share
+	}
+	if err != nil {
+		e.log.Warn("the image of a sleeping machine takes more room than it needs", "machine", record.ID, "error", err)
+		return
+	}
+	e.measureImage(m)
+}
+
+// measureImage notes how much of the disk a sleeper's image takes for itself.
+func (e *Engine) measureImage(m *instance) {
+	m.op.Lock()
+	defer m.op.Unlock()
+	record := m.record()
+	if record.State != Stored || record.Image == nil {
+		return
+	}
+	stored, err := e.disks.Stored(e.life, disk.File{Tree: memoryTree, Path: record.ID})
+	if err != nil {
+		e.log.Warn("the image of a sleeping machine cannot be measured", "machine", record.ID, "error", err)
+		return
+	}
+	image := *record.Image
+	image.Bytes = stored.Own
+	record.Image = &image
+	if err := e.save(e.life, record); err != nil {
+		e.log.Warn("the size of an image was not recorded", "machine", record.ID, "error", err)
+		return
+	}
+	m.setRecord(record)
 }
 
 // stopLingering lets go of a machine that was paused some while ago.
 func (e *Engine) stopLingering(m *instance) {
+	if e.begin() != nil {
+		return
+	}
+	defer e.creating.Done()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.life), endTimeout)
 	defer cancel()
 	m.op.Lock()
 	defer m.op.Unlock()
-	if m.state() != Stored || e.life.Err() != nil {
+	if m.state() != Stored {
 		return
 	}
 	if err := e.letGo(ctx, m); err != nil {

@@ -167,6 +167,7 @@ func (e *Engine) restore(ctx context.Context, m *instance, reason string, awake 
 	e.watch(m, g)
 	if err := g.control.init(ctx, wire.Init{
 		Timestamp: e.now().UTC().Format(time.RFC3339Nano), Nameservers: []string{g.slot.DNS.String()},
+		Restored: true,
 	}); err != nil {
 		// It runs, and whoever wants it will see what is wrong with it.
 		e.log.Warn("the guest daemon of a woken machine does not answer", "machine", record.ID, "error", err)
