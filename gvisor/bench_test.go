@@ -160,6 +160,7 @@ func benchSleep(b *testing.B, size int) {
 			t.add("image-mb", float64(made.Bytes)/(1<<20))
 			return err
 		})
+		t.measure(b, "seal-ms", func() error { return h.Seal(b.Context(), image) })
 		t.measure(b, "resume-ms", func() error { return h.Resume(b.Context(), "first") })
 		s := h.spec(fmt.Sprint("r", i), "fill", strconv.Itoa(size))
 		s.MemoryBytes, s.Paused = first.MemoryBytes, true

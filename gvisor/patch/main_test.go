@@ -7,41 +7,59 @@ import (
 	"testing"
 )
 
-// A newer gVisor that reads otherwise must not be built as if it were patched.
-func TestEveryEditFindsItsOnePlace(t *testing.T) {
-	anchors := edits[0].after + edits[1].after
-	for name, c := range map[string]struct{ source, want string }{
-		"there": {anchors, ""},
-		"gone":  {edits[1].after, "has 0 places"},
-		"twice": {anchors + edits[1].after, "has 2 places"},
-	} {
-		module, dir := t.TempDir(), t.TempDir()
-		path := filepath.Join(module, edits[0].source)
+// writeModule makes a module whose sources read as the edits want, but for what
+// change does to them.
+func writeModule(t *testing.T, change func(source, text string) string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	texts := map[string]string{"runsc/other.go": "other"}
+	for _, e := range edits {
+		texts[e.source] += e.after
+	}
+	for source, text := range texts {
+		path := filepath.Join(dir, source)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(c.source), 0o444); err != nil { // as in the module cache
+		if err := os.WriteFile(path, []byte(change(source, text)), 0o444); err != nil { // as in the module cache
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(module, "runsc/other.go"), []byte("other"), 0o444); err != nil {
-			t.Fatal(err)
+	}
+	return dir
+}
+
+func TestPatchedModule(t *testing.T) {
+	dir := t.TempDir()
+	if err := write(writeModule(t, func(_, text string) string { return text }), dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range edits {
+		b, err := os.ReadFile(filepath.Join(dir, e.source))
+		if err != nil || !strings.Contains(string(b), e.after+e.text) {
+			t.Errorf("%s: %v\n%s", e.source, err, b)
 		}
-		err := write(module, dir)
-		if c.want != "" {
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%s: %v", name, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "runsc/other.go")); err != nil || string(b) != "other" {
+		t.Errorf("a source that is not changed: %q, %v", b, err)
+	}
+}
+
+// A newer gVisor that reads otherwise must not be built as if it were patched.
+func TestEveryEditFindsItsOnePlace(t *testing.T) {
+	for _, e := range edits {
+		for want, change := range map[string]func(string) string{
+			"has 0 places": func(text string) string { return strings.Replace(text, e.after, "", 1) },
+			"has 2 places": func(text string) string { return text + e.after },
+		} {
+			module := writeModule(t, func(source, text string) string {
+				if source != e.source {
+					return text
+				}
+				return change(text)
+			})
+			if err := write(module, t.TempDir()); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", want, err)
 			}
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := os.ReadFile(filepath.Join(dir, edits[0].source))
-		if err != nil || !strings.Contains(string(b), edits[0].after+edits[0].text) || !strings.Contains(string(b), edits[1].text) {
-			t.Errorf("%s: %v\n%s", name, err, b)
-		}
-		if b, err := os.ReadFile(filepath.Join(dir, "runsc/other.go")); err != nil || string(b) != "other" {
-			t.Errorf("a source that is not changed: %q, %v", b, err)
 		}
 	}
 }
