@@ -121,17 +121,11 @@ type seeding struct {
 func inspect(pid int) func(*seeding) error {
 	list := images(pid, "libc.so", "libc-", "ld-musl-", "libcrypto.so", "libpython", "libnode.so")
 	list = slices.DeleteFunc(list, func(im *image) bool { return im.load() != nil })
-	memory, hasMemory := functions(list, "mmap", "munmap")
-	if python, ok := functions(list, "Py_AddPendingCall", "PyRun_SimpleString"); ok && hasMemory {
-		return func(a *seeding) error { return a.python(memory[0], python[0], python[1]) }
+	if python, ok := findPython(list); ok {
+		return func(a *seeding) error { return a.python(python) }
 	}
 	openssl, hasOpenSSL := functions(list, "RAND_poll")
 	node := findNode(list)
-	if node != nil && hasMemory {
-		node.mmap, node.munmap = memory[0], memory[1]
-	} else {
-		node = nil
-	}
 	if !hasOpenSSL && node == nil {
 		return nil
 	}

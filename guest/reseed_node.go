@@ -51,10 +51,11 @@ func findNode(list []*image) *nodeFunctions {
 		"_ZN2v86String11NewFromUtf8EPNS_7IsolateEPKcNS_13NewStringTypeEi",
 		"_ZN2v86Script7CompileENS_5LocalINS_7ContextEEENS1_INS_6StringEEEPNS_12ScriptOriginE",
 		"_ZN2v86Script3RunENS_5LocalINS_7ContextEEE")
-	if !ok {
+	memory, hasMemory := functions(list, "mmap", "munmap")
+	if !ok || !hasMemory {
 		return nil
 	}
-	n := &nodeFunctions{version: f[0], isolate: f[1], openScope: f[2], closeScope: f[3],
+	n := &nodeFunctions{mmap: memory[0], munmap: memory[1], version: f[0], isolate: f[1], openScope: f[2], closeScope: f[3],
 		context: f[4], newString: f[5], compile: f[6], run: f[7]}
 	for _, reset := range []string{"NS0_7ContextE", "NS0_6TaggedINS0_7ContextEEE"} {
 		m, ok := functions(list, "_ZN2v88internal7Isolate23random_number_generatorEv",

@@ -44,6 +44,8 @@ type tracee struct {
 	vectors []byte
 	// in is the kernel's call in or after which it stands, if any.
 	in uint64
+	// waiting is set when it was interrupted while it waited there.
+	waiting bool
 	// changed is set when the thread has other registers than those.
 	changed bool
 	// running is set while the thread may execute.
@@ -60,8 +62,7 @@ func attach(tid int, limit time.Time, exited func(int, syscall.WaitStatus)) (*tr
 		return nil, fmt.Errorf("trace thread %d: %w", tid, err)
 	}
 	if err := t.interrupt(); err != nil {
-		t.release()
-		return nil, err
+		return nil, errors.Join(fmt.Errorf("stop thread %d: %w", tid, err), t.release())
 	}
 	return t, nil
 }
@@ -78,24 +79,24 @@ func (t *tracee) request(request, address, data uintptr) error {
 
 // interrupt makes a running thread stand still and reads its registers.
 func (t *tracee) interrupt() error {
-	if err := t.request(unix.PTRACE_INTERRUPT, 0, 0); err != nil {
-		return err
-	}
 	for {
+		// Any other stop takes the request back.
+		if err := t.request(unix.PTRACE_INTERRUPT, 0, 0); err != nil {
+			return err
+		}
 		status, err := t.wait()
 		if err != nil {
 			return err
 		}
-		if int(status)>>16 != eventStop {
-			if err := t.resume(unix.PTRACE_CONT, passOn(status)); err != nil {
-				return err
+		if int(status)>>16 == eventStop {
+			if status.StopSignal() != unix.SIGTRAP {
+				return fmt.Errorf("%w: it is stopped", errUnsafe)
 			}
-			continue
+			return t.read()
 		}
-		if status.StopSignal() != unix.SIGTRAP {
-			return fmt.Errorf("%w: it is stopped", errUnsafe)
+		if err := t.resume(unix.PTRACE_CONT, passOn(status)); err != nil {
+			return err
 		}
-		return t.read()
 	}
 }
 
@@ -203,33 +204,30 @@ func (t *tracee) reach(wanted func(call uint64) bool) error {
 		if call == unix.SYS_RESTART_SYSCALL && waiting {
 			call = was
 		}
-		if wanted(call) {
-			t.in = call
-			break
+		if !wanted(call) {
+			continue
 		}
-	}
-	// It goes into the call and is stopped in it or right after.
-	if err := t.request(unix.PTRACE_INTERRUPT, 0, 0); err != nil {
-		return err
-	}
-	for {
-		if err := t.resume(unix.PTRACE_CONT, signal); err != nil {
+		// It goes into the call, and is stopped in it or right after.
+		if err := t.request(unix.PTRACE_INTERRUPT, 0, 0); err != nil {
 			return err
 		}
-		status, err := t.wait()
-		if err != nil {
+		if err := t.resume(unix.PTRACE_CONT, 0); err != nil {
+			return err
+		}
+		if status, err = t.wait(); err != nil {
 			return err
 		}
 		if int(status)>>16 == eventStop {
-			break
+			t.in = call
+			return t.hold(true)
 		}
-		signal = passOn(status)
+		signal = passOn(status) // its handler comes first
 	}
-	return t.hold()
 }
 
-// hold keeps the registers that the thread will go on with.
-func (t *tracee) hold() error {
+// hold keeps the registers that the thread will go on with. inCall says that
+// they are those of a call to the kernel, which may have to begin again.
+func (t *tracee) hold(inCall bool) error {
 	if err := t.read(); err != nil {
 		return err
 	}
@@ -239,6 +237,10 @@ func (t *tracee) hold() error {
 		return fmt.Errorf("read the registers of thread %d: %w", t.tid, err)
 	}
 	t.vectors = t.vectors[:n]
+	if !inCall {
+		return nil
+	}
+	_, t.waiting = t.blocked()
 	again := uint64(0)
 	switch -int64(t.regs.Rax) {
 	case restartSys, restartNoIntr, restartNoHand:
@@ -270,6 +272,15 @@ func (t *tracee) wake() {
 		t.regs.Rip += syscallLength
 		t.regs.Rax = ^uint64(unix.EINTR) + 1
 	}
+}
+
+// stop makes the thread stand still wherever it is, between two instructions.
+func (t *tracee) stop() error {
+	t.limit = time.Now().Add(farewellWait)
+	if err := t.interrupt(); err != nil {
+		return err
+	}
+	return t.hold(false)
 }
 
 // call makes the thread call a function of at most six whole numbers. The thread
@@ -321,9 +332,18 @@ func (t *tracee) call(function uint64, arguments ...uint64) (result uint64, err 
 
 // release lets the thread go on as if nothing had been.
 func (t *tracee) release() error {
+	signal := uintptr(0)
 	if t.running {
-		if err := t.standStill(); err != nil {
+		t.limit = time.Now().Add(farewellWait)
+		if err := t.request(unix.PTRACE_INTERRUPT, 0, 0); err != nil {
 			return err
+		}
+		status, err := t.wait()
+		if err != nil {
+			return fmt.Errorf("let thread %d go: %w", t.tid, err)
+		}
+		if signal = passOn(status); t.changed && status.StopSignal() == unix.SIGSEGV {
+			signal = 0 // a call came back after all
 		}
 	}
 	var failed error
@@ -333,22 +353,5 @@ func (t *tracee) release() error {
 		}
 		failed = errors.Join(failed, unix.PtraceSetRegs(t.tid, &t.regs))
 	}
-	return errors.Join(failed, t.request(unix.PTRACE_DETACH, 0, 0))
-}
-
-// standStill stops a thread wherever it is.
-func (t *tracee) standStill() error {
-	t.limit = time.Now().Add(farewellWait)
-	if err := t.request(unix.PTRACE_INTERRUPT, 0, 0); err != nil {
-		return err
-	}
-	for {
-		status, err := t.wait()
-		if err != nil || int(status)>>16 == eventStop {
-			return err
-		}
-		if err := t.resume(unix.PTRACE_CONT, passOn(status)); err != nil {
-			return err
-		}
-	}
+	return errors.Join(failed, t.request(unix.PTRACE_DETACH, 0, signal))
 }
