@@ -234,4 +234,6 @@ func (c *copyDriver) flush(name string) error {
 	return os.NewSyscallError("syncfs", unix.Syncfs(int(t.Fd())))
 }
 
+func (c *copyDriver) flushFile(f *os.File) error { return f.Sync() }
+
 func (c *copyDriver) commit() error { return nil } // flush has done it

@@ -120,6 +120,7 @@ type driver interface {
 	setLimit(name string, limit int64) error
 	// flush writes a tree's content, commit the names of all trees.
 	flush(name string) error
+	flushFile(f *os.File) error
 	commit() error
 	share(ctx context.Context, file, base File) (Shared, error)
 	stored(f *os.File) (Stored, error)

@@ -166,7 +166,7 @@ func dedupe(to *os.File, at int64, from *os.File, source, length int64) (int64, 
 // used any more.
 func copyRest(ctx context.Context, file *os.File, pieces []piece) (copied int64, err error) {
 	// Of a call before that was cut short, what it wrote may still be on its way.
-	if err := fileExtents(file, fiemapSync, func(fileExtent) {}); err != nil {
+	if err := flushFile(file); err != nil {
 		return 0, err
 	}
 	extents, err := diskExtents(file)

@@ -40,9 +40,22 @@ func (d *Disk) flush(ctx context.Context, names []string) error {
 	return nil
 }
 
+// FlushFiles is Flush for one file, or all files of a directory, of a tree in
+// which others write too.
+func (d *Disk) FlushFiles(ctx context.Context, at File) error {
+	if err := d.enter(at.Tree); err != nil {
+		return err
+	}
+	defer d.leave()
+	if err := eachFile(ctx, d.root, at, d.driver.flushFile); err != nil {
+		return fmt.Errorf("flush %s in tree %s: %w", at.Path, at.Tree, err)
+	}
+	return nil
+}
+
 // Sync returns when all that was written to trees before, names and content,
-// is on stable storage. With the btrfs driver it does not wait for the content
-// of other trees' files, however much others write.
+// is on stable storage, and all that was flushed. With the btrfs driver it does
+// not wait for the content of other files, however much others write.
 func (d *Disk) Sync(ctx context.Context, names ...string) error {
 	if err := d.enter(names...); err != nil {
 		return err
@@ -92,6 +105,14 @@ func (b *btrfsDriver) flush(name string) error {
 		err = fmt.Errorf("%d writes to the disk below failed meanwhile: %w", after-before, unix.EIO)
 	}
 	return err
+}
+
+func (b *btrfsDriver) flushFile(f *os.File) error { return flushFile(f) }
+
+// flushFile waits until a file's tree refers to its content. Unlike fsync it
+// writes nothing of the tree itself, which a commit will.
+func flushFile(f *os.File) error {
+	return fileExtents(f, fiemapSync, func(fileExtent) {})
 }
 
 // flushSubvol flushes the subvolume that is the entry "@" of a directory.

@@ -68,6 +68,12 @@ func TestFlushWaitsForItsTreesAlone(t *testing.T) {
 	if trees := must(d.List(t.Context(), ""))(t); len(trees) != 3 {
 		t.Errorf("trees are %+v", trees)
 	}
+	if err := d.FlushFiles(t.Context(), File{"c", "dir"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(unwritten(t, d.Path("c")+"/f"), unwritten(t, d.Path("c")+"/dir/f"), unwritten(t, d.Path("c")+"/dir/g")); got != "true false false" {
+		t.Errorf("of one directory and another file wait to be written: %s", got)
+	}
 }
 
 // TestSyncReachesTheDevice: btrfs ends a commit with a flush of its device's
@@ -97,29 +103,34 @@ func TestSyncReachesTheDevice(t *testing.T) {
 	}
 }
 
-// TestSyncTellsOfFailedWrites fills the file system below the pool file.
-func TestSyncTellsOfFailedWrites(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("atoll-disk-test", dir, "tmpfs", 0, "size=64m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	d := must(Open(t.Context(), Config{Dir: dir, PoolSizeBytes: 1 << 30, Driver: "btrfs"}))(t)
-	defer d.Close(true) // its own commit may fail too
-	path := must(d.Create(t.Context(), "a"))(t).Path
-	writeFile(t, path+"/fits", string(noise(1, 1<<20)))
-	if err := d.Sync(t.Context(), "a"); err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, path+"/does-not", string(noise(1, 100<<20)))
-	if err := d.Flush(t.Context(), "a"); err == nil {
-		t.Error("writes failed and the flush says nothing")
-	} else {
-		t.Log(err)
+// TestFlushTellsOfFailedWrites fills the file system below the pool file.
+func TestFlushTellsOfFailedWrites(t *testing.T) {
+	for name, flush := range map[string]func(*Disk) error{
+		"tree": func(d *Disk) error { return d.Flush(t.Context(), "a") },
+		"file": func(d *Disk) error { return d.FlushFiles(t.Context(), File{"a", "does-not"}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := unix.Mount("atoll-disk-test", dir, "tmpfs", 0, "size=64m"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			})
+			d := must(Open(t.Context(), Config{Dir: dir, PoolSizeBytes: 1 << 30, Driver: "btrfs"}))(t)
+			defer d.Close(true) // its own commit may fail too
+			path := must(d.Create(t.Context(), "a"))(t).Path
+			writeFile(t, path+"/fits", string(noise(1, 1<<20)))
+			if err := d.Sync(t.Context(), "a"); err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, path+"/does-not", string(noise(1, 100<<20)))
+			if err := flush(d); err == nil {
+				t.Error("writes failed and the flush says nothing")
+			}
+		})
 	}
 }
 
@@ -217,7 +228,8 @@ func writeRounds(t *testing.T, d *Disk, confirmed *atomic.Int64) error {
 		err = errors.Join(e, f.Close(), os.Mkdir(image+".new", 0o700),
 			os.WriteFile(image+".new/pages.img", roundPages(i), 0o600),
 			os.WriteFile(image+".new/image.json", noise(uint64(i), 500), 0o600),
-			d.Flush(ctx, "memories", m.Name), os.Rename(image+".new", image), d.Sync(ctx, m.Name, "memories"))
+			d.FlushFiles(ctx, File{"memories", fmt.Sprint(i, ".new")}), d.Flush(ctx, m.Name),
+			os.Rename(image+".new", image), d.Sync(ctx, m.Name))
 		if err == nil {
 			confirmed.Store(i)
 			pages := File{"memories", fmt.Sprint(i, "/pages.img")}
