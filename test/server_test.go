@@ -69,6 +69,9 @@ func (s *server) clear() {
 	}
 }
 
+// in is the same server, for a test within the one that started it.
+func (s *server) in(t testing.TB) *server { return &server{s.Server, t} }
+
 // sandbox is one sandbox under test.
 type sandbox struct {
 	client.Sandbox

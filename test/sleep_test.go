@@ -206,3 +206,9 @@ func TestAPausedSandboxIsNotCounted(t *testing.T) {
 	all[1].resume()
 	all[1].alive()
 }
+
+// createOf makes a sandbox of a template or snapshot.
+func (s *server) createOf(template string) sandbox {
+	s.t.Helper()
+	return s.createWith(client.NewSandbox{TemplateID: template}, time.Hour)
+}
