@@ -38,24 +38,25 @@ var edits = []edit{
 	// Where the host has given none yet that makes it do so, just to take it
 	// back; it was a third of the work. The host knows where those holes are.
 	{"pkg/sentry/pgalloc/save_restore.go", `
-			bs := chunk.sliceAt(chunkFR)
-`, `			dataEnd := uint64(0)
+	zeroPage := make([]byte, hostarch.PageSize)
+`, `	dataStart, dataEnd := uint64(0), uint64(0) // of what was found last
 `},
 	{"pkg/sentry/pgalloc/save_restore.go", `
 			for pgoff := 0; pgoff < len(bs); pgoff += hostarch.PageSize {
-`, `				if off := chunkFR.Start + uint64(pgoff); !wasCommitted && off >= dataEnd {
-					hole := chunkFR.End
-					data, err := unix.Seek(int(f.file.Fd()), int64(off), unix.SEEK_DATA)
-					switch {
-					case err == nil:
-						hole = min(hole, uint64(data)-uint64(data)%hostarch.PageSize)
-						if end, err := unix.Seek(int(f.file.Fd()), data, unix.SEEK_HOLE); err == nil {
-							dataEnd = uint64(end)
+`, `				if off := chunkFR.Start + uint64(pgoff); !wasCommitted {
+					if off >= dataEnd {
+						dataStart, dataEnd = off, off+hostarch.PageSize
+						if at, err := unix.Seek(int(f.file.Fd()), int64(off), unix.SEEK_DATA); err == unix.ENXIO {
+							dataStart, dataEnd = math.MaxUint64, math.MaxUint64
+						} else if err == nil {
+							dataStart = uint64(at) - uint64(at)%hostarch.PageSize
+							dataEnd = dataStart + hostarch.PageSize
+							if end, err := unix.Seek(int(f.file.Fd()), at, unix.SEEK_HOLE); err == nil {
+								dataEnd = uint64(end)
+							}
 						}
-					case err != unix.ENXIO:
-						hole = off
 					}
-					if hole > off {
+					if hole := min(dataStart, chunkFR.End); off < hole {
 						alreadyUncommittedBytes += hole - off
 						maseg = updateAddRange(maseg, memmap.FileRange{Start: off, End: hole}, false, false)
 						pgoff += int(hole-off) - hostarch.PageSize
