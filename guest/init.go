@@ -19,8 +19,9 @@ const (
 	// maxInit bounds the body of an init request, in bytes.
 	maxInit = 1 << 20
 	// patienceCopy is how long the answer to a copy's init waits for new seeds in
-	// running processes; clients' requests wait for the end of the first round.
-	patienceCopy = 50 * time.Millisecond
+	// running processes: some milliseconds for each that has any, where nothing
+	// else wants the processor.
+	patienceCopy = reseedRound + 50*time.Millisecond
 	// clockTolerance is how far the clock may be from the host's.
 	clockTolerance = 2 * time.Second
 )

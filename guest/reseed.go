@@ -16,7 +16,7 @@ const (
 	// reseedFirst is how long one thread may take to come to a place where its
 	// generators can be seeded while the copy waits for it, and reseedLater how
 	// long when it no longer does.
-	reseedFirst = 10 * time.Millisecond
+	reseedFirst = 25 * time.Millisecond
 	reseedLater = 100 * time.Millisecond
 	// reseedCall bounds what a function that is called for us may take.
 	reseedCall = 5 * time.Second
@@ -79,6 +79,7 @@ func numbers(dir string) []int {
 			list = append(list, n)
 		}
 	}
+	slices.Sort(list)
 	return list
 }
 
@@ -124,22 +125,17 @@ func inspect(pid int) func(*seeding) error {
 	if python, ok := findPython(list); ok {
 		return func(a *seeding) error { return a.python(python) }
 	}
-	openssl, hasOpenSSL := functions(list, "RAND_poll")
-	node := findNode(list)
-	if !hasOpenSSL && node == nil {
+	poll := uint64(0)
+	if openssl, ok := functions(list, "RAND_poll"); ok {
+		poll = openssl[0]
+	}
+	if node := findNode(list); node != nil {
+		return func(a *seeding) error { return a.node(node, poll) }
+	}
+	if poll == 0 {
 		return nil
 	}
-	return func(a *seeding) error {
-		if hasOpenSSL {
-			if err := a.openssl(openssl[0]); err != nil {
-				return err
-			}
-		}
-		if node != nil {
-			return a.node(node)
-		}
-		return nil
-	}
+	return func(a *seeding) error { return a.openssl(poll) }
 }
 
 // page is how much memory is asked for in a process, for text, in bytes.
@@ -161,8 +157,11 @@ func waits(call uint64) bool {
 	return polls(call) || slices.Contains(waitingCalls, call)
 }
 
-// polls reports the calls in which event loops wait.
-func polls(call uint64) bool { return slices.Contains(pollingCalls, call) }
+// polls reports the calls in which event loops wait, locks that in which threads
+// wait for each other.
+func polls(call uint64) bool        { return slices.Contains(pollingCalls, call) }
+func locks(call uint64) bool        { return call == unix.SYS_FUTEX }
+func pollsOrLocks(call uint64) bool { return polls(call) || locks(call) }
 
 // openssl makes one thread of the process that waits call RAND_poll, which
 // takes new entropy from the kernel; generators of other threads follow when
@@ -174,11 +173,7 @@ func (a *seeding) openssl(poll uint64) error {
 			if err := t.reach(waits); err != nil {
 				return err
 			}
-			done, err := t.call(poll)
-			if err == nil && int32(done) != 1 {
-				err = errors.New("OpenSSL could not be seeded")
-			}
-			return err
+			return t.pollEntropy(poll)
 		})
 		if err == nil || !errors.Is(err, errUnsafe) && !errors.Is(err, errStuck) && !errors.Is(err, errGone) {
 			return err
@@ -186,6 +181,18 @@ func (a *seeding) openssl(poll uint64) error {
 		failed = err
 	}
 	return failed
+}
+
+// pollEntropy calls RAND_poll, if there is one.
+func (t *tracee) pollEntropy(poll uint64) error {
+	if poll == 0 {
+		return nil
+	}
+	done, err := t.call(poll)
+	if err == nil && int32(done) != 1 {
+		err = errors.New("OpenSSL could not be seeded")
+	}
+	return err
 }
 
 // threads returns the threads of the process, the first one first.

@@ -15,19 +15,23 @@ const (
 	newestV8 = 13 // Node.js 24
 )
 
-// nodeSeeds uses up what Node.js has drawn ahead: 128 UUIDs, taken through a
-// function that draws one and that programs hardly replace by their own, and
-// 1024 integers. Before that it takes as many numbers of Math.random as it is
-// told: where its state cannot be renewed, copies are at least not in step.
+// nodeSeeds uses up what Node.js has drawn ahead, 128 UUIDs and 1024 integers.
+// A module has no way to crypto in some versions, but to a function that draws
+// UUIDs. Before that it takes as many numbers of Math.random as it is told:
+// where its state cannot be renewed, copies are at least not in step.
 const nodeSeeds = `(() => { try {
 for (let i = %d; i > 0; i--) Math.random();
 if (!process.moduleLoadList.includes('NativeModule internal/crypto/random')) return;
-const blob = new Blob([]);
-for (let i = 0; i < 128; i++) URL.revokeObjectURL(URL.createObjectURL(blob));
 const crypto = process.getBuiltinModule ? process.getBuiltinModule('crypto') :
   process.mainModule ? process.mainModule.require('crypto') :
   typeof require === 'function' ? require('crypto') : undefined;
-if (crypto) for (let i = 0; i < 1024; i++) crypto.randomInt(2);
+if (crypto) {
+  for (let i = 0; i < 128; i++) crypto.randomUUID();
+  for (let i = 0; i < 1024; i++) crypto.randomInt(2);
+} else {
+  const blob = new Blob([]);
+  for (let i = 0; i < 128; i++) URL.revokeObjectURL(URL.createObjectURL(blob));
+}
 } catch {} })()`
 
 // mostSkipped bounds the numbers of Math.random that are taken, some 20 ns each.
@@ -67,25 +71,46 @@ func findNode(list []*image) *nodeFunctions {
 	return n
 }
 
-// node renews what each event loop of the process has drawn ahead. Threads that
-// wait for something else belong to pools and have no JavaScript.
-func (a *seeding) node(n *nodeFunctions) error {
+// node seeds OpenSSL, whose RAND_poll is given, and renews what each event loop
+// of the process has drawn ahead. Threads that wait for something else belong to
+// pools and have no JavaScript.
+func (a *seeding) node(n *nodeFunctions, poll uint64) error {
 	var failed error
 	for _, tid := range a.threads() {
 		err := a.traced(tid, func(t *tracee) error {
 			if call, waiting := t.blocked(); waiting && !polls(call) {
 				return nil
 			}
-			if err := t.reach(polls); err != nil {
+			if err := t.reach(pollsOrLocks); err != nil {
 				return err
 			}
+			if locks(t.in) {
+				return n.expectPool(t)
+			}
+			if err := t.pollEntropy(poll); err != nil {
+				return err
+			}
+			poll = 0 // once is enough for all threads
 			return n.renew(t)
 		})
 		if err != nil && !errors.Is(err, errGone) {
 			failed = errors.Join(failed, err)
 		}
 	}
+	if failed == nil && poll != 0 {
+		return errUnsafe // no event loop was waiting
+	}
 	return failed
+}
+
+// expectPool fails for a thread that waits for a lock and has JavaScript all
+// the same.
+func (n *nodeFunctions) expectPool(t *tracee) error {
+	isolate, err := t.call(n.isolate) // only looks at a variable of the thread
+	if err == nil && isolate != 0 {
+		err = errUnsafe
+	}
+	return err
 }
 
 // renew makes a thread that waits for events run the script.

@@ -3,8 +3,6 @@ package guest
 import (
 	"errors"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // pythonSeeds runs in the interpreter, in a namespace of its own. It must not
@@ -60,7 +58,7 @@ func (a *seeding) python(f pythonFunctions) error {
 			return err
 		}
 		mark, soon = text+pythonMark, !t.waiting
-		if t.in == unix.SYS_FUTEX {
+		if locks(t.in) {
 			t.wake() // a thread that waits for a lock looks for calls when it is woken
 			soon = true
 		}

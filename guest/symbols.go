@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,10 +15,11 @@ import (
 
 // Bounds of what is read of another process, whose memory may hold anything.
 const (
-	maxMaps     = 4 << 20 // bytes of a list of mappings
-	maxSegments = 64      // program headers of an image
-	maxDynamic  = 512     // entries of an image's dynamic section
-	maxChain    = 4096    // symbols with the same bucket
+	maxMaps     = 1 << 20 // bytes of a list of mappings
+	mapsRead    = 64 << 10
+	maxSegments = 64   // program headers of an image
+	maxDynamic  = 512  // entries of an image's dynamic section
+	maxChain    = 4096 // symbols with the same bucket
 )
 
 var errNoImage = errors.New("not an image of this processor's programs")
@@ -29,7 +31,11 @@ type image struct {
 	base uint64
 	code []span // what may be executed
 	// Set by load: how far it was moved from where it was linked, and its tables.
-	bias, hashes, symbols, strings uint64
+	bias, symbols, strings uint64
+	// Of its table of hashes: where the buckets begin, how many there are, and
+	// the first symbol that is in one.
+	table          uint64
+	buckets, first uint32
 }
 
 // span is a range of addresses.
@@ -47,7 +53,7 @@ func images(pid int, prefixes ...string) []*image {
 	program = strings.TrimSuffix(program, deleted)
 	found := map[string]*image{}
 	var list []*image
-	for line := range strings.Lines(readBounded(proc+"/maps", maxMaps)) {
+	for line := range strings.Lines(readMaps(proc + "/maps")) {
 		fields := strings.Fields(line)
 		if len(fields) < 6 {
 			continue
@@ -74,6 +80,26 @@ func images(pid int, prefixes ...string) []*image {
 		}
 	}
 	return list
+}
+
+// readMaps reads a list of mappings in few pieces, since each makes the kernel
+// write the whole of it.
+func readMaps(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	text := make([]byte, 0, mapsRead)
+	for len(text) < maxMaps {
+		text = slices.Grow(text, mapsRead)
+		n, err := f.Read(text[len(text):cap(text)])
+		text = text[:len(text)+n]
+		if err != nil || n == 0 {
+			break
+		}
+	}
+	return string(text)
 }
 
 func named(path string, prefixes []string) bool {
@@ -149,6 +175,7 @@ func (im *image) loadDynamic(address uint64, entries int) error {
 	if err := readMemory(im.pid, address, table); err != nil {
 		return errNoImage
 	}
+	hashes := uint64(0)
 	const stringTable, symbolTable, gnuHash = 5, 6, 0x6ffffef5
 	for ; len(table) > 0; table = table[16:] {
 		value := binary.LittleEndian.Uint64(table[8:])
@@ -161,12 +188,16 @@ func (im *image) loadDynamic(address uint64, entries int) error {
 		case symbolTable:
 			im.symbols = value
 		case gnuHash:
-			im.hashes = value
+			hashes = value
 		}
 	}
-	if im.strings == 0 || im.symbols == 0 || im.hashes == 0 {
+	var header [16]byte
+	if im.strings == 0 || im.symbols == 0 || hashes == 0 || readMemory(im.pid, hashes, header[:]) != nil {
 		return errNoImage
 	}
+	le := binary.LittleEndian
+	im.buckets, im.first = le.Uint32(header[:]), le.Uint32(header[4:])
+	im.table = hashes + 16 + uint64(le.Uint32(header[8:]))*8 // a filter comes first
 	return nil
 }
 
@@ -174,42 +205,36 @@ func (im *image) loadDynamic(address uint64, entries int) error {
 // it exports none of that name. The image must be loaded.
 func (im *image) function(name string) uint64 {
 	le := binary.LittleEndian
-	var header [16]byte
-	if readMemory(im.pid, im.hashes, header[:]) != nil {
-		return 0
-	}
-	buckets, first, filter := le.Uint32(header[:]), le.Uint32(header[4:]), le.Uint32(header[8:])
-	if buckets == 0 {
-		return 0
-	}
 	wanted := uint32(5381)
 	for i := range len(name) {
 		wanted = wanted*33 + uint32(name[i])
 	}
-	table := im.hashes + 16 + uint64(filter)*8
 	var word [4]byte
-	if readMemory(im.pid, table+uint64(wanted%buckets)*4, word[:]) != nil {
+	if im.buckets == 0 || readMemory(im.pid, im.table+uint64(wanted%im.buckets)*4, word[:]) != nil {
 		return 0
 	}
 	at := le.Uint32(word[:])
-	if at < first {
+	if at < im.first {
 		return 0
 	}
-	chains := table + uint64(buckets)*4
-	for range maxChain {
-		if readMemory(im.pid, chains+uint64(at-first)*4, word[:]) != nil {
+	chains := im.table + uint64(im.buckets)*4
+	var piece [16 * 4]byte
+	for range maxChain / 16 {
+		if readMemory(im.pid, chains+uint64(at-im.first)*4, piece[:]) != nil {
 			return 0
 		}
-		hash := le.Uint32(word[:])
-		if hash|1 == wanted|1 {
-			if address := im.named(at, name); address != 0 {
-				return address
+		for hashes := piece[:]; len(hashes) > 0; hashes = hashes[4:] {
+			hash := le.Uint32(hashes)
+			if hash|1 == wanted|1 {
+				if address := im.named(at, name); address != 0 {
+					return address
+				}
 			}
+			if hash&1 != 0 { // the last of the bucket
+				return 0
+			}
+			at++
 		}
-		if hash&1 != 0 { // the last of the bucket
-			return 0
-		}
-		at++
 	}
 	return 0
 }

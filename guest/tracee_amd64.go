@@ -110,8 +110,7 @@ func passOn(status unix.WaitStatus) uintptr {
 
 // wait returns the next stop of the thread, errStuck when there is none in time.
 func (t *tracee) wait() (unix.WaitStatus, error) {
-	pause := 10 * time.Microsecond
-	for {
+	for round := 0; ; round++ {
 		var status unix.WaitStatus
 		tid, err := unix.Wait4(t.tid, &status, unix.WNOHANG|unix.WALL, nil)
 		switch {
@@ -129,15 +128,19 @@ func (t *tracee) wait() (unix.WaitStatus, error) {
 		if time.Now().After(t.limit) {
 			return 0, errStuck
 		}
-		if pause < 40*time.Microsecond {
+		if round < quickLooks {
 			runtime.Gosched()
-			pause += 10 * time.Microsecond
 			continue
 		}
-		time.Sleep(pause)
-		pause = min(2*pause, time.Millisecond)
+		time.Sleep(min(slowLook<<min(round-quickLooks, 10), time.Millisecond))
 	}
 }
+
+// A thread stops within microseconds or has something to do.
+const (
+	quickLooks = 20
+	slowLook   = 50 * time.Microsecond
+)
 
 func (t *tracee) resume(how, signal uintptr) error {
 	err := t.request(how, 0, signal)
