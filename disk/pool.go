@@ -20,7 +20,11 @@ const (
 
 	minPoolSize = 4 << 30
 	// mountOptions: freed space goes back to the pool file in the background.
-	mountOptions = "discard=async"
+	// Every clone and sync waits for a commit of all names that were written
+	// since the last, so a guest that makes files all the time is not left to
+	// gather 30 s of them: beside one, a sync took 500 ms, and takes 150 with 2 s.
+	mountOptions = "discard=async,commit=2"
+	mountFlags   = unix.MS_NOATIME | unix.MS_NOSUID // machines' files are no business of the host's other users
 )
 
 // poolFile is a btrfs file system inside a file, mounted through a loop device.
@@ -55,13 +59,15 @@ func openPool(ctx context.Context, cfg Config, mount string, log *slog.Logger) (
 	}
 	defer loop.Close() // the mount keeps it; without one it detaches itself
 	if !p.taken {
-		// Machines' files are no business of the host's other users.
-		flags := uintptr(unix.MS_NOATIME | unix.MS_NOSUID)
-		if err := unix.Mount(loop.Name(), mount, "btrfs", flags, mountOptions); err != nil {
+		if err := unix.Mount(loop.Name(), mount, "btrfs", mountFlags, mountOptions); err != nil {
 			return nil, fmt.Errorf("mount the disk pool: %w", err)
 		}
 	} else {
 		log.Info("disk: took over the mounted pool", "path", mount)
+		// An earlier release may have mounted it in another way.
+		if err := unix.Mount("", mount, "", unix.MS_REMOUNT|mountFlags, mountOptions); err != nil {
+			return nil, fmt.Errorf("remount the disk pool: %w", err)
+		}
 	}
 	// Shared, so that an unmount reaches the copies in the mount namespaces of
 	// other servers' sandboxes, which would keep the device.
