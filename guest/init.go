@@ -130,13 +130,14 @@ func (s *Server) apply(in *wire.Init, control string) error {
 				return fmt.Errorf("set host name: %w", err)
 			}
 		}
+		setIfGiven(&next.hostname, in.Hostname)
 		if len(in.Nameservers) > 0 {
 			next.nameservers = in.Nameservers
 		}
 		next.settled = make(chan struct{})
 		go func() {
 			defer close(next.settled)
-			s.writeSystemFiles(in, current.nameservers)
+			s.writeSystemFiles(in, current)
 			if in.Copy {
 				s.reseed()
 			}

@@ -13,11 +13,10 @@ import (
 )
 
 const (
-	// reseedFirst is how long one thread may take to come to a place where its
-	// generators can be seeded while the copy waits for it, and reseedLater how
-	// long when it no longer does.
-	reseedFirst = 25 * time.Millisecond
-	reseedLater = 100 * time.Millisecond
+	// reseedPatience is how long one thread may take to come to a place where its
+	// generators can be seeded. Right after a restore every page is touched for
+	// the first time.
+	reseedPatience = 100 * time.Millisecond
 	// reseedCall bounds what a function that is called for us may take.
 	reseedCall = 5 * time.Second
 	// reseedRound bounds the first round: whom it does not come to is busy.
@@ -46,13 +45,13 @@ func (s *Server) reseed() {
 		// anything be left undone, its end lets the traced threads go.
 		runtime.LockOSThread()
 		begin := time.Now()
-		seeded, busy := s.reseedAll(processes(), reseedFirst, begin.Add(reseedRound))
+		seeded, busy := s.reseedAll(processes(), begin.Add(reseedRound))
 		close(first)
 		s.log.Write("info", "gave running processes new random seeds", "processes", strconv.Itoa(seeded),
 			"busy", strconv.Itoa(len(busy)), "took", time.Since(begin).String())
 		for len(busy) > 0 && time.Since(begin) < reseedEnd {
 			time.Sleep(reseedPause)
-			_, busy = s.reseedAll(busy, reseedLater, begin.Add(reseedEnd))
+			_, busy = s.reseedAll(busy, begin.Add(reseedEnd))
 		}
 		for _, pid := range busy {
 			s.log.Write("warn", "a process was too busy to get new random seeds: it may draw the same numbers as other copies",
@@ -85,7 +84,7 @@ func numbers(dir string) []int {
 
 // reseedAll returns how many processes have new seeds and which of the others
 // may get them later.
-func (s *Server) reseedAll(pids []int, patience time.Duration, end time.Time) (seeded int, busy []int) {
+func (s *Server) reseedAll(pids []int, end time.Time) (seeded int, busy []int) {
 	for i, pid := range pids {
 		if time.Now().After(end) {
 			return seeded, append(busy, pids[i:]...)
@@ -96,7 +95,7 @@ func (s *Server) reseedAll(pids []int, patience time.Duration, end time.Time) (s
 		}
 		// Stops of traced threads must not be taken for ends of children.
 		var err error
-		s.spawner.alone(func() { err = run(&seeding{pid: pid, patience: patience, exited: s.spawner.deliver}) })
+		s.spawner.alone(func() { err = run(&seeding{pid: pid, exited: s.spawner.deliver}) })
 		switch {
 		case err == nil:
 			seeded++
@@ -112,9 +111,8 @@ func (s *Server) reseedAll(pids []int, patience time.Duration, end time.Time) (s
 
 // seeding is one attempt at one process.
 type seeding struct {
-	pid      int
-	patience time.Duration
-	exited   func(pid int, status syscall.WaitStatus)
+	pid    int
+	exited func(pid int, status syscall.WaitStatus)
 }
 
 // inspect returns how to seed the generators of a process, nil when it has
@@ -200,7 +198,7 @@ func (a *seeding) threads() []int { return numbers("/proc/" + strconv.Itoa(a.pid
 
 // traced runs f on a thread that stands still.
 func (a *seeding) traced(tid int, f func(*tracee) error) error {
-	t, err := attach(tid, time.Now().Add(a.patience), a.exited)
+	t, err := attach(tid, time.Now().Add(reseedPatience), a.exited)
 	if err != nil {
 		return err
 	}

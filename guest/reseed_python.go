@@ -64,7 +64,7 @@ func (a *seeding) python(f pythonFunctions) error {
 		}
 		return nil
 	})
-	for end := time.Now().Add(a.patience); err == nil && soon && time.Now().Before(end); time.Sleep(pythonLook) {
+	for end := time.Now().Add(reseedPatience); err == nil && soon && time.Now().Before(end); time.Sleep(pythonLook) {
 		var written [1]byte
 		if readMemory(a.pid, mark, written[:]) != nil || written[0] != 0 {
 			break

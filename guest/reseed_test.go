@@ -3,11 +3,13 @@ package guest
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,7 +85,7 @@ func (m *machine) seed(pid uint32) {
 	busy := []int{int(pid)}
 	eventually(m.t, "new seeds", func() bool {
 		var seeded int
-		seeded, busy = m.server.reseedAll(busy, reseedLater, time.Now().Add(reseedEnd))
+		seeded, busy = m.server.reseedAll(busy, time.Now().Add(reseedEnd))
 		if seeded == 0 && len(busy) == 0 {
 			log, _ := os.ReadFile(m.logged.Name())
 			m.t.Fatalf("process %d got no new seeds: %s", pid, log)
@@ -153,6 +155,100 @@ func TestNodeDrawsAnew(t *testing.T) {
 	} else if p.ask("process.versions.v8 < '13'") == "true" && got != first {
 		t.Errorf("with a fixed seed Math.random begins again at %s when it is seeded, and went on with %s", first, got)
 	}
+}
+
+// TestSeedsDisturbNothing: a program that computes, with timers, gets new seeds
+// many times and computes the same.
+func TestSeedsDisturbNothing(t *testing.T) {
+	m := newMachine(t)
+	p := m.talk("node", "-e", nodeServer+`
+let ticks = 0; setInterval(() => ticks++, 1);
+const compute = () => { let x = 1; for (let i = 1; i < 3000; i++) x = Math.sin(x * i) + Math.sqrt(i); return x; };`)
+	p.line()
+	want := p.ask("compute()")
+	ticks, _ := strconv.Atoi(p.ask("ticks"))
+	for range 20 {
+		m.seed(p.pid)
+		if got := p.ask("compute()"); got != want {
+			t.Errorf("computed %s, and %s before", got, want)
+		}
+	}
+	if after, _ := strconv.Atoi(p.ask("ticks")); after <= ticks {
+		t.Error("timers stand still")
+	}
+}
+
+func TestOpenSSLTakesEntropy(t *testing.T) {
+	m := newMachine(t)
+	p := m.talk("node", "-e", nodeServer)
+	p.line()
+	list := images(int(p.pid), "libcrypto.so", "libnode.so")
+	for _, im := range list {
+		if err := im.load(); err != nil {
+			t.Error(im.path, err)
+		}
+	}
+	poll, ok := functions(list, "RAND_poll")
+	if !ok {
+		t.Fatal("node does not export RAND_poll")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var err error
+	testSpawner.alone(func() { err = (&seeding{pid: int(p.pid), exited: testSpawner.deliver}).openssl(poll[0]) })
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSeedsOfTheEnding: a process that ends while it is looked at is reported
+// as ended.
+func TestSeedsOfTheEnding(t *testing.T) {
+	m := newMachine(t)
+	stream, err := m.process.Start(deadline(t), connect.NewRequest(&processpb.StartRequest{
+		Process: &processpb.ProcessConfig{Cmd: "/bin/sleep", Args: []string{"1000"}}}))
+	if err != nil || !stream.Receive() {
+		t.Fatal(err)
+	}
+	pid := int(stream.Msg().GetEvent().GetStart().GetPid())
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	testSpawner.alone(func() {
+		err = (&seeding{pid: pid, exited: testSpawner.deliver}).traced(pid, func(t *tracee) error {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				return err
+			}
+			return t.reach(func(uint64) bool { return false })
+		})
+	})
+	if !errors.Is(err, errGone) {
+		t.Error(err)
+	}
+	if o := collect(stream, func() *processpb.ProcessEvent { return stream.Msg().GetEvent() }); o.end.GetStatus() != "signal: killed" {
+		t.Error(o)
+	}
+}
+
+// FuzzSymbols reads images that programs may have made up.
+func FuzzSymbols(f *testing.F) {
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(program[:4096], uint64(64))
+	f.Add([]byte("\x7fELF\x02\x01"), uint64(0))
+	f.Fuzz(func(t *testing.T, memory []byte, base uint64) {
+		im := &image{base: base, code: []span{{0, ^uint64(0)}}, read: func(address uint64, data []byte) error {
+			if address -= base; address >= uint64(len(memory)) || uint64(len(data)) > uint64(len(memory))-address {
+				return syscall.EFAULT
+			}
+			copy(data, memory[address:])
+			return nil
+		}}
+		if im.load() == nil {
+			im.function("RAND_poll")
+		}
+	})
 }
 
 // fixed are the bits of a UUID that are not random.

@@ -18,7 +18,8 @@ type settingsCopy struct {
 	controlToken string
 	user         string
 	workdir      string
-	// nameservers are those that were last written to resolv.conf.
+	// hostname and nameservers are those that init gave last.
+	hostname    string
 	nameservers []string
 	// settled is closed when the files that init writes are on disk.
 	settled chan struct{}

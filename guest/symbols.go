@@ -26,8 +26,8 @@ var errNoImage = errors.New("not an image of this processor's programs")
 
 // image is a program or library as it lies in a process's memory.
 type image struct {
-	pid  int
 	path string
+	read func(address uint64, data []byte) error
 	base uint64
 	code []span // what may be executed
 	// Set by load: how far it was moved from where it was linked, and its tables.
@@ -64,7 +64,7 @@ func images(pid int, prefixes ...string) []*image {
 			if path != program && !named(path, prefixes) {
 				continue
 			}
-			im = &image{pid: pid, path: path}
+			im = &image{path: path, read: func(address uint64, data []byte) error { return readMemory(pid, address, data) }}
 			found[path] = im
 			list = append(list, im)
 		}
@@ -137,7 +137,7 @@ func writeMemory(pid int, address uint64, data []byte) error {
 // load finds the tables of the image's symbols.
 func (im *image) load() error {
 	var header [64]byte
-	if im.base == 0 || readMemory(im.pid, im.base, header[:]) != nil {
+	if im.base == 0 || im.read(im.base, header[:]) != nil {
 		return errNoImage
 	}
 	le := binary.LittleEndian
@@ -146,7 +146,7 @@ func (im *image) load() error {
 		return errNoImage
 	}
 	segments := make([]byte, count*56)
-	if err := readMemory(im.pid, im.base+le.Uint64(header[32:]), segments); err != nil {
+	if err := im.read(im.base+le.Uint64(header[32:]), segments); err != nil {
 		return errNoImage
 	}
 	const loadable, dynamicSection = 1, 2
@@ -172,7 +172,7 @@ func (im *image) loadDynamic(address uint64, entries int) error {
 		return errNoImage
 	}
 	table := make([]byte, entries*16)
-	if err := readMemory(im.pid, address, table); err != nil {
+	if err := im.read(address, table); err != nil {
 		return errNoImage
 	}
 	hashes := uint64(0)
@@ -192,7 +192,7 @@ func (im *image) loadDynamic(address uint64, entries int) error {
 		}
 	}
 	var header [16]byte
-	if im.strings == 0 || im.symbols == 0 || hashes == 0 || readMemory(im.pid, hashes, header[:]) != nil {
+	if im.strings == 0 || im.symbols == 0 || hashes == 0 || im.read(hashes, header[:]) != nil {
 		return errNoImage
 	}
 	le := binary.LittleEndian
@@ -210,7 +210,7 @@ func (im *image) function(name string) uint64 {
 		wanted = wanted*33 + uint32(name[i])
 	}
 	var word [4]byte
-	if im.buckets == 0 || readMemory(im.pid, im.table+uint64(wanted%im.buckets)*4, word[:]) != nil {
+	if im.buckets == 0 || im.read(im.table+uint64(wanted%im.buckets)*4, word[:]) != nil {
 		return 0
 	}
 	at := le.Uint32(word[:])
@@ -220,7 +220,7 @@ func (im *image) function(name string) uint64 {
 	chains := im.table + uint64(im.buckets)*4
 	var piece [16 * 4]byte
 	for range maxChain / 16 {
-		if readMemory(im.pid, chains+uint64(at-im.first)*4, piece[:]) != nil {
+		if im.read(chains+uint64(at-im.first)*4, piece[:]) != nil {
 			return 0
 		}
 		for hashes := piece[:]; len(hashes) > 0; hashes = hashes[4:] {
@@ -243,7 +243,7 @@ func (im *image) function(name string) uint64 {
 func (im *image) named(index uint32, name string) uint64 {
 	le := binary.LittleEndian
 	var symbol [24]byte
-	if readMemory(im.pid, im.symbols+uint64(index)*24, symbol[:]) != nil {
+	if im.read(im.symbols+uint64(index)*24, symbol[:]) != nil {
 		return 0
 	}
 	const function, undefined = 2, 0
@@ -251,7 +251,7 @@ func (im *image) named(index uint32, name string) uint64 {
 		return 0
 	}
 	text := make([]byte, len(name)+1)
-	if readMemory(im.pid, im.strings+uint64(le.Uint32(symbol[:])), text) != nil || string(text) != name+"\x00" {
+	if im.read(im.strings+uint64(le.Uint32(symbol[:])), text) != nil || string(text) != name+"\x00" {
 		return 0
 	}
 	address := im.bias + le.Uint64(symbol[8:])

@@ -23,28 +23,31 @@ const (
 )
 
 // writeSystemFiles writes the files in etc that name this copy. What users
-// added to them stays. before are the name servers that were written last.
-func (s *Server) writeSystemFiles(in *wire.Init, before []string) {
+// added to them stays. before is what held until now. It lies in the way of a
+// new machine's first request.
+func (s *Server) writeSystemFiles(in *wire.Init, before *settingsCopy) {
 	var failed []error
-	same := false
+	// A daemon that finds its machine's name was started from the machine's disk.
+	again := false
 	if in.Hostname != "" {
-		old := strings.TrimSpace(readBounded(s.etc("hostname"), 1<<10))
-		same = old == in.Hostname
 		failed = append(failed,
-			s.edit("hosts", func(text string) string { return renameHost(text, old, in.Hostname) }),
+			s.edit("hosts", func(text string) (changed string) {
+				changed, again = renameHost(text, before.hostname, in.Hostname)
+				return changed
+			}),
 			s.write("hostname", in.Hostname+"\n"))
 	}
 	if in.MachineID != "" {
 		failed = append(failed, s.write("machine-id", in.MachineID+"\n"))
 	}
 	switch {
-	case len(in.Nameservers) == 0 || slices.Equal(in.Nameservers, before):
-	case len(before) > 0:
+	case len(in.Nameservers) == 0 || slices.Equal(in.Nameservers, before.nameservers):
+	case len(before.nameservers) > 0:
 		failed = append(failed, s.edit("resolv.conf", func(text string) string {
-			return replaceNameservers(text, before, in.Nameservers)
+			return replaceNameservers(text, before.nameservers, in.Nameservers)
 		}))
-	case same && strings.Contains(readBounded(s.etc("resolv.conf"), maxSystemFile), "nameserver"):
-		// The machine was started from its own disk: what stands there is meant.
+	case again && strings.Contains(readBounded(s.etc("resolv.conf"), maxSystemFile), "nameserver"):
+		// What stands there is meant.
 	default:
 		failed = append(failed, s.write("resolv.conf", nameserverLines(in.Nameservers)))
 	}
@@ -91,8 +94,8 @@ func readAllBounded(path string, limit int64) (string, error) {
 }
 
 // renameHost puts a host's new name in the place of the old one in the text of
-// a hosts file, or adds it.
-func renameHost(text, old, name string) string {
+// a hosts file, or adds it, unless it was there already.
+func renameHost(text, old, name string) (changed string, was bool) {
 	if strings.TrimSpace(text) == "" {
 		text = hostsDefault
 	}
@@ -102,8 +105,9 @@ func renameHost(text, old, name string) string {
 		entry, comment, commented := strings.Cut(line, "#")
 		fields := strings.Fields(entry)
 		if len(fields) > 1 && slices.Contains(fields[1:], name) {
-			found = true
-		} else if len(fields) > 1 && old != "localhost" && slices.Contains(fields[1:], old) {
+			return text, true
+		}
+		if len(fields) > 1 && old != "" && slices.Contains(fields[1:], old) {
 			for i, field := range fields[1:] {
 				if field == old {
 					fields[1+i] = name
@@ -123,7 +127,7 @@ func renameHost(text, old, name string) string {
 		}
 		out.WriteString("127.0.0.1\t" + name + "\n")
 	}
-	return out.String()
+	return out.String(), false
 }
 
 // replaceNameservers puts new name servers in the place of the first of the
