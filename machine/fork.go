@@ -121,7 +121,7 @@ func (e *Engine) capture(ctx context.Context, m *instance, tree string) (Machine
 		return record, Image{}, fmt.Errorf("%w: machine %q is %s", ErrNotFound, record.ID, record.State)
 	}
 	// What can be written down before is not written while it stands still.
-	if err := e.disks.Sync(ctx, machineTrees+record.ID); err != nil {
+	if err := e.disks.Flush(ctx, machineTrees+record.ID); err != nil {
 		return record, Image{}, fmt.Errorf("bring the disk to rest: %w", err)
 	}
 	image, err := e.captureStill(ctx, m.live(), tree)

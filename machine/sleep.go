@@ -119,14 +119,9 @@ func (e *Engine) store(ctx context.Context, m *instance, memory bool, reason str
 			e.goOn(ctx, m)
 		}
 	}()
-	var image *Image
-	if memory {
-		if image, err = e.writeImage(ctx, record); err != nil {
-			return err
-		}
-	}
-	if err := e.disks.Sync(ctx, machineTrees+record.ID, memoryTree); err != nil {
-		return fmt.Errorf("bring the disk to rest: %w", err)
+	image, err := e.writeDown(ctx, record, memory)
+	if err != nil {
+		return err
 	}
 	diskBytes, _, err := e.disks.Usage(ctx, machineTrees+record.ID)
 	if err != nil {
@@ -154,6 +149,27 @@ func (e *Engine) goOn(ctx context.Context, m *instance) {
 		return
 	}
 	m.connect()
+}
+
+// writeDown brings what a machine's guest, which stands still, has in its files
+// and, with memory, in its memory to the disk, so that a failure of power does
+// not take it.
+func (e *Engine) writeDown(ctx context.Context, record Machine, memory bool) (image *Image, err error) {
+	tree := machineTrees + record.ID
+	flushed := make(chan error, 1)
+	go func() { flushed <- e.disks.Flush(ctx, tree) }()
+	if memory {
+		if image, err = e.writeImage(ctx, record); err == nil {
+			err = e.disks.FlushFiles(ctx, disk.File{Tree: memoryTree, Path: record.ID})
+		}
+	}
+	if err = errors.Join(err, <-flushed); err != nil {
+		return nil, err
+	}
+	if err := e.disks.Sync(ctx, tree); err != nil {
+		return nil, fmt.Errorf("bring the disk to rest: %w", err)
+	}
+	return image, nil
 }
 
 // writeImage writes the memory of a machine whose guest stands still.
@@ -192,20 +208,31 @@ func (e *Engine) letGo(ctx context.Context, m *instance) error {
 // two hold the same: what is stored is what differs. It may be cut short.
 func (e *Engine) shareImage(m *instance) {
 	record := m.record()
+	if record.State != Stored || record.Image == nil {
+		return
+	}
+	if e.sharePages(e.life, record, disk.File{Tree: memoryTree, Path: record.ID + "/" + pagesFile}) {
+		e.measureImage(m)
+	}
+}
+
+// sharePages has a file with pages of a machine's memory use the storage of its
+// template's, and reports whether it does.
+func (e *Engine) sharePages(ctx context.Context, record Machine, file disk.File) bool {
 	base := Template{ID: record.TemplateID, BuildID: record.BuildID}.tree()
-	if record.State != Stored || record.Image == nil || !e.hasTree(base) {
-		return
+	if !e.hasTree(base) {
+		return false
 	}
-	_, err := e.disks.Share(e.life, disk.File{Tree: memoryTree, Path: record.ID + "/" + pagesFile},
-		disk.File{Tree: base, Path: memoryFolder + "/" + pagesFile})
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrNotExist) || e.life.Err() != nil {
-		return // the machine woke or ended, or the file system cannot share
+	_, err := e.disks.Share(ctx, file, disk.File{Tree: base, Path: memoryFolder + "/" + pagesFile})
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, fs.ErrNotExist), ctx.Err() != nil:
+		// The file system cannot share, or the machine woke or ended meanwhile.
+	default:
+		e.log.Warn("a memory image takes more room than it needs", "machine", record.ID, "error", err)
 	}
-	if err != nil {
-		e.log.Warn("the image of a sleeping machine takes more room than it needs", "machine", record.ID, "error", err)
-		return
-	}
-	e.measureImage(m)
+	return false
 }
 
 // measureImage notes how much of the disk a sleeper's image takes for itself.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atoll-cloud/atoll/disk"
 	"github.com/atoll-cloud/atoll/observe"
 )
 
@@ -38,6 +39,8 @@ func (e *Engine) Snapshot(ctx context.Context, id, name string) (Template, error
 	record.Snapshot = &Snapshot{
 		Source: id, Image: image, ControlToken: source.ControlToken, AccessToken: source.AccessToken,
 	}
+	// Before it is sealed, after which no file of it can be touched.
+	e.sharePages(ctx, source, disk.File{Tree: tree, Path: memoryFolder + "/" + pagesFile})
 	if err := e.keepSnapshot(ctx, record); err != nil {
 		return Template{}, errors.Join(err, e.disks.Remove(ctx, tree))
 	}
