@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/atoll-cloud/atoll/gvisor"
@@ -139,11 +140,12 @@ func (e *Engine) startGuest(ctx context.Context, g *guest, l launch) error {
 
 // imageError turns the runtime's complaints about an image into ours.
 func imageError(err error) error {
-	switch {
-	case errors.Is(err, gvisor.ErrDamaged):
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	case errors.Is(err, gvisor.ErrIncompatible):
-		return fmt.Errorf("%w: %w", ErrIncompatible, err)
+	for theirs, ours := range map[error]error{gvisor.ErrDamaged: ErrDamaged, gvisor.ErrIncompatible: ErrIncompatible} {
+		if errors.Is(err, theirs) {
+			// What lies before tells of our steps, not of the image.
+			_, reason, _ := strings.Cut(err.Error(), theirs.Error())
+			return fmt.Errorf("%w: %w%s", ours, theirs, reason)
+		}
 	}
 	return err
 }

@@ -282,7 +282,7 @@ func (e *Engine) fill(t *template) bool {
 		}
 	}
 	if err != nil {
-		if e.life.Err() == nil {
+		if e.life.Err() == nil && !t.gone.Load() {
 			e.log.Error("the warm pool could not be filled", "template", t.snapshot().ID, "error", err)
 		}
 		return false
