@@ -64,6 +64,21 @@ var edits = []edit{
 					}
 				}
 `},
+	// A guest's own clock, by which it measures and waits, stands still while it
+	// is a checkpoint, as a computer's does that is asleep. gVisor moves it on
+	// with the wall clock, so that a guest that wakes finds all its timers over.
+	{"pkg/sentry/kernel/timekeeper.go", `
+		elapsed := nowRealtime - t.saveRealtime
+`, `		elapsed = 0
+`},
+	// Reading from a connection that did not survive is an error. Without this
+	// it is the end of the data, as if the other side had sent all there is.
+	{"pkg/tcpip/transport/tcp/endpoint_state.go", `
+		e.cleanupLocked()
+	}
+	e.state.Store(uint32(StateError))
+`, `	e.hardError = &tcpip.ErrConnectionReset{}
+`},
 	// The self-check looks at this to see that the program was built patched.
 	{"runsc/boot/loader.go", `
 // ContainerRuntimeState is the runtime state of a container.

@@ -21,6 +21,12 @@ func main() {
 	switch os.Args[1] {
 	case "count":
 		count()
+	case "strain":
+		strained()
+	case "mapper":
+		mapper()
+	case "cat":
+		cat()
 	case "spin":
 		spin()
 	case "fill":
