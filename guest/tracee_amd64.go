@@ -17,6 +17,8 @@ const (
 	// maxVectors bounds the vector registers of a thread, in bytes.
 	maxVectors = 16 << 10
 	vectorSet  = 0x202 // NT_X86_XSTATE
+	// getSignalMask is PTRACE_GETSIGMASK.
+	getSignalMask = 0x420a
 	// syscallLength is the length of the instruction that enters the kernel.
 	syscallLength = 2
 	// farewellWait is how long a thread may take to stand still so that it can
@@ -233,6 +235,13 @@ func (t *tracee) reach(wanted func(call uint64) bool) error {
 func (t *tracee) hold(inCall bool) error {
 	if err := t.read(); err != nil {
 		return err
+	}
+	var blocked uint64
+	if err := t.request(getSignalMask, unsafe.Sizeof(blocked), uintptr(unsafe.Pointer(&blocked))); err != nil {
+		return fmt.Errorf("read the signals that thread %d blocks: %w", t.tid, err)
+	}
+	if blocked&(1<<(unix.SIGSEGV-1)) != 0 {
+		return fmt.Errorf("%w: it blocks the signal that ends a call", errUnsafe)
 	}
 	t.vectors = make([]byte, maxVectors)
 	n, err := t.vectorState(unix.PTRACE_GETREGSET, t.vectors)
