@@ -22,7 +22,7 @@ const (
 	// reseedRound bounds the first round: whom it does not come to is busy.
 	reseedRound = 250 * time.Millisecond
 	// reseedEnd is when processes that never came to such a place are left
-	// alone, and reseedPause how long they have between two attempts.
+	// alone, and reseedPause how long they have before the second attempt.
 	reseedEnd   = 3 * time.Second
 	reseedPause = 20 * time.Millisecond
 )
@@ -49,8 +49,8 @@ func (s *Server) reseed() {
 		close(first)
 		s.log.Write("info", "gave running processes new random seeds", "processes", strconv.Itoa(seeded),
 			"busy", strconv.Itoa(len(busy)), "took", time.Since(begin).String())
-		for len(busy) > 0 && time.Since(begin) < reseedEnd {
-			time.Sleep(reseedPause)
+		for pause := reseedPause; len(busy) > 0 && time.Since(begin) < reseedEnd; pause *= 2 {
+			time.Sleep(pause)
 			_, busy = s.reseedAll(busy, begin.Add(reseedEnd))
 		}
 		for _, pid := range busy {
