@@ -191,7 +191,9 @@ func (e *Engine) reboot(ctx context.Context, m *instance, reason string, awake f
 		return err
 	}
 	g := m.live()
-	if err := g.control.init(ctx, e.identity(record, g, false)); err != nil {
+	identity := e.identity(record, g, false)
+	identity.MachineID = "" // its disk has one
+	if err := g.control.init(ctx, identity); err != nil {
 		return errors.Join(err, e.letGo(ctx, m))
 	}
 	err := e.move(ctx, m, Running, reason, func(r *Machine) {
