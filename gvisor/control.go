@@ -15,6 +15,12 @@ func (r *Runtime) Pause(ctx context.Context, id string) error {
 
 // Resume lets a paused guest go on. Resuming a running one does nothing.
 func (r *Runtime) Resume(ctx context.Context, id string) error {
-	_, err := r.ask(ctx, id, &protocol.Request{Op: protocol.OpResume})
+	g, err := r.find(id)
+	if err != nil {
+		return err
+	}
+	if _, err = r.ask(ctx, id, &protocol.Request{Op: protocol.OpResume}); err == nil {
+		r.takeRoom(g)
+	}
 	return err
 }

@@ -44,6 +44,7 @@ func (r *Runtime) Checkpoint(ctx context.Context, id, imageDir string) (Image, e
 	if err != nil {
 		return Image{}, err
 	}
+	r.makeRoom(g)
 	resp, err := r.ask(ctx, id, &protocol.Request{Op: protocol.OpCheckpoint, ImageDir: imageDir, Key: key})
 	if err != nil {
 		return Image{}, err

@@ -112,6 +112,7 @@ func (r *Runtime) adopt(ctx context.Context) error {
 		} else {
 			r.setProcess(g, pidfd)
 			r.watch(g)
+			g.roomy.Store(true) // perhaps; looked at when it is resumed
 		}
 		r.machines[g.id] = g
 	}

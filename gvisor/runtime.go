@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,6 +64,8 @@ type Runtime struct {
 	lock    *os.File // held exclusively: one Runtime per Root
 	cgroups cgroups
 	key     string
+	// background is what goes on after a call; Close waits for it.
+	background sync.WaitGroup
 
 	mu       sync.Mutex
 	machines map[string]*guest
@@ -77,7 +80,8 @@ type guest struct {
 	info   diskInfo
 	pidfd  *os.File // under Runtime.mu and op; nil where the process is gone
 	exited chan struct{}
-	end    sync.Once // closes exited
+	end    sync.Once   // closes exited
+	roomy  atomic.Bool // its memory limit is raised
 }
 
 func newGuest(id string) *guest { return &guest{id: id, exited: make(chan struct{})} }
@@ -145,6 +149,7 @@ func (r *Runtime) Close() error {
 		h.close()
 	}
 	r.mu.Unlock()
+	r.background.Wait()
 	if r.lock != nil {
 		return r.lock.Close()
 	}
