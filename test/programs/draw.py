@@ -1,4 +1,5 @@
-"""Everything random in a running Python process, which has used it before."""
+"""Everything random that programs share in a running Python process, which has
+used it before."""
 
 import http.server
 import json
@@ -6,17 +7,13 @@ import os
 import random
 import secrets
 import ssl
-import tempfile
 import uuid
-
-own = random.Random()
 
 
 def draw():
     return {
         "random": repr(random.random()),
         "randbytes": random.randbytes(8).hex(),
-        "Random()": repr(own.random()),
         "SystemRandom": repr(random.SystemRandom().random()),
         "shuffle": repr(random.sample(range(1000), 10)),
         "uuid4": str(uuid.uuid4()),
@@ -25,7 +22,6 @@ def draw():
         "getrandom": os.getrandom(8).hex(),
         "secrets": secrets.token_hex(8),
         "ssl": ssl.RAND_bytes(8).hex(),
-        "tempfile": tempfile.mktemp(),
     }
 
 

@@ -7,7 +7,6 @@ const draw = () => ({
   randomUUID: crypto.randomUUID(),
   getRandomValues: `${crypto.getRandomValues(new Uint32Array(4))}`,
   webUUID: crypto.webcrypto.randomUUID(),
-  randomInt: `${crypto.randomInt(2 ** 47)}`,
   'Math.random': `${Math.random()}`,
   key: crypto.generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' }).x,
 })
