@@ -38,57 +38,100 @@ const memoryFolder = "memory"
 // version of Atoll only boots them again.
 const imageTrees = "images/"
 
-// loadTemplates makes sure that the built-in templates are there and current,
-// and builds those that are not.
+// loadTemplates makes the built-in templates known. The first is built here if
+// it is missing or not current; the others are built one after the other while
+// machines run already.
 func (e *Engine) loadTemplates(ctx context.Context) error {
-	for _, b := range builtins {
-		t, err := e.loadTemplate(ctx, b)
+	var missing []builtin
+	for i, b := range builtins {
+		if !e.config.has(b.name) {
+			continue
+		}
+		there, err := e.isBuilt(ctx, b)
 		if err != nil {
 			return fmt.Errorf("template %q: %w", b.name, err)
 		}
-		e.mu.Lock()
-		e.templates = append(e.templates, t)
-		e.mu.Unlock()
-		e.pool.open(t)
-		e.background.Go(func() { e.keepDisks(t) })
+		if !there && i > 0 {
+			missing = append(missing, b)
+			e.builds.announce(b.name)
+			continue
+		}
+		if err := e.loadTemplate(ctx, b, e.config.Progress); err != nil {
+			return fmt.Errorf("template %q: %w", b.name, err)
+		}
+	}
+	if len(missing) > 0 {
+		e.background.Go(func() { e.buildMissing(missing) })
 	}
 	return nil
 }
 
-func (e *Engine) loadTemplate(ctx context.Context, b builtin) (*template, error) {
-	build := b.buildID(e.config.Bundle + e.runtime.ImageKey())
-	tree := templateTrees + b.name + "-" + build
-	record := Template{}
-	_, err := e.built.Get(ctx, b.name, &record)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, fmt.Errorf("read its record: %w", err)
+// buildMissing builds templates while machines run already.
+func (e *Engine) buildMissing(missing []builtin) {
+	for _, b := range missing {
+		err := e.loadTemplate(e.life, b, func(p Progress) { e.builds.report(b.name, p) })
+		e.builds.finish(b.name, err)
+		if err != nil && e.life.Err() == nil {
+			e.log.Error("a template could not be built; it is tried again at the next start", "template", b.name, "error", err)
+		}
 	}
-	if record.BuildID != build || !e.hasTree(tree) {
+}
+
+// isBuilt reports whether the current build of a template is there.
+func (e *Engine) isBuilt(ctx context.Context, b builtin) (bool, error) {
+	record, err := e.builtRecord(ctx, b)
+	return record.BuildID == e.buildID(b) && e.hasTree(record.tree()), err
+}
+
+func (e *Engine) builtRecord(ctx context.Context, b builtin) (record Template, err error) {
+	_, err = e.built.Get(ctx, b.name, &record)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return record, fmt.Errorf("read its record: %w", err)
+	}
+	return record, nil
+}
+
+// loadTemplate makes a built-in template known, and builds it first if need be.
+func (e *Engine) loadTemplate(ctx context.Context, b builtin, progress func(Progress)) error {
+	there, err := e.isBuilt(ctx, b)
+	if err != nil {
+		return err
+	}
+	record, err := e.builtRecord(ctx, b)
+	if err != nil {
+		return err
+	}
+	if !there {
 		now := e.now()
 		if record.CreatedAt.IsZero() {
 			record.CreatedAt = now
 		}
-		record.ID, record.Names, record.BuildID, record.UpdatedAt = b.name, []string{b.name}, build, now
+		record.ID, record.Names, record.BuildID, record.UpdatedAt = b.name, []string{b.name}, e.buildID(b), now
 		record.CPUs, record.MemoryMB, record.DiskMB = b.cpus, b.memoryMB, b.diskMB
-		if err := e.buildTemplate(ctx, b, record, tree); err != nil {
-			return nil, err
+		if err := e.buildTemplate(ctx, b, record, progress); err != nil {
+			return err
 		}
 		if _, err := e.built.Put(ctx, b.name, record); err != nil {
-			return nil, fmt.Errorf("record the build: %w", err)
+			return fmt.Errorf("record the build: %w", err)
 		}
-		e.log.Info("template built", "template", b.name, "build", build, "took", e.now().Sub(now))
+		e.log.Info("template built", "template", b.name, "build", record.BuildID, "took", e.now().Sub(now))
 	}
-	if err := e.removeOldBuilds(ctx, b, tree); err != nil {
+	if err := e.removeOldBuilds(ctx, b, record.tree()); err != nil {
 		e.log.Warn("old builds of a template are still there", "template", b.name, "error", err)
 	}
-	return &template{
-		record: record, tree: tree, memory: filepath.Join(e.disks.Path(tree), memoryFolder),
-		disks: make(chan string, disksAhead),
-	}, nil
+	t := e.templateOf(record)
+	t.disks = make(chan string, disksAhead)
+	e.mu.Lock()
+	e.templates = append(e.templates, t)
+	e.mu.Unlock()
+	e.pool.open(t)
+	e.background.Go(func() { e.keepDisks(t) })
+	return nil
 }
 
 // buildID changes with everything that a snapshot depends on.
-func (b builtin) buildID(platform string) string {
+func (e *Engine) buildID(b builtin) string {
+	platform := e.config.Bundle + e.runtime.ImageKey()
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %v %d %d", b.key(), platform, guestEnv, b.cpus, b.memoryMB))
 	return hex.EncodeToString(sum[:])[:16]
 }
@@ -98,14 +141,14 @@ func (b builtin) image() string { return imageTrees + b.name + "-" + b.key() }
 
 // buildTemplate makes a root file system where there is none yet, boots it,
 // waits for the daemon inside and keeps memory and disk of that instant.
-func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, tree string) error {
-	rootfs := b.image()
+func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, progress func(Progress)) error {
+	rootfs, tree := b.image(), record.tree()
 	if !e.hasTree(rootfs) {
-		if err := e.buildImage(ctx, b, rootfs); err != nil {
+		if err := e.buildImage(ctx, b, rootfs, progress); err != nil {
 			return err
 		}
 	}
-	e.config.Progress(Progress{Work: b.name + " template", Step: "booting it once", Done: 0.97, Left: 2 * time.Second})
+	progress(Progress{Work: b.name + " template", Step: "booting it once", Done: 0.97, Left: 2 * time.Second})
 	id := newID()
 	staging := machineTrees + id // a guest that is not in the records is removed at start
 	staged, err := e.disks.Clone(ctx, rootfs, staging, disk.CloneOptions{})
@@ -146,7 +189,7 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 }
 
 // buildImage makes the root file system of a template.
-func (e *Engine) buildImage(ctx context.Context, b builtin, tree string) error {
+func (e *Engine) buildImage(ctx context.Context, b builtin, tree string, progress func(Progress)) error {
 	staging := stagingTrees + newID()
 	staged, err := e.disks.Create(ctx, staging)
 	if err != nil {
@@ -158,7 +201,7 @@ func (e *Engine) buildImage(ctx context.Context, b builtin, tree string) error {
 		return err
 	}
 	err = b.build(ctx, dir, func(p image.Progress) {
-		e.config.Progress(Progress{Work: b.name + " template", Step: p.Step, Done: 0.97 * float64(p.Done) / float64(max(p.Total, 1)), Left: p.ETA})
+		progress(Progress{Work: b.name + " template", Step: p.Step, Done: 0.97 * float64(p.Done) / float64(max(p.Total, 1)), Left: p.ETA})
 	})
 	if err != nil {
 		return fmt.Errorf("make the root file system: %w", err)

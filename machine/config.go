@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/atoll-cloud/atoll/bundle"
@@ -82,6 +83,8 @@ type Config struct {
 	// TeamLimit says how many machines a team may have awake, where a request
 	// wakes a paused one; 0 is no limit, a negative number none. nil: no limit.
 	TeamLimit func(team string) int
+	// Templates names the built-in templates to keep; nil is all of them.
+	Templates []string
 	// DiskPoolBytes is the size of the disk pool when it must be made; 0
 	// chooses by the free space.
 	DiskPoolBytes int64
@@ -107,6 +110,11 @@ func (c *Config) binDir(version string) string { return filepath.Join(c.LibDir, 
 // guestDir is the folder that machines on that version see as guestFolder.
 func (c *Config) guestDir(version string) string {
 	return filepath.Join(c.LibDir, version, bundle.GuestDir)
+}
+
+// has reports whether a built-in template is to be kept.
+func (c *Config) has(name string) bool {
+	return c.Templates == nil || slices.Contains(c.Templates, name)
 }
 
 func (c *Config) check() error {

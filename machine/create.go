@@ -15,6 +15,7 @@ import (
 // and answers. On an error nothing of the machine is left.
 func (e *Engine) Create(ctx context.Context, spec CreateSpec) (Machine, error) {
 	start := time.Now()
+	e.builds.wait(ctx, spec.Template)
 	t, err := e.checkSpec(spec)
 	if err != nil {
 		return Machine{}, err

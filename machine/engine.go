@@ -61,6 +61,7 @@ type Engine struct {
 
 	making  chan struct{} // a place for each guest that is made at once
 	pool    *pool
+	builds  builds
 	meters  meters
 	load    load
 	watches watches

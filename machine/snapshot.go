@@ -94,7 +94,7 @@ func (e *Engine) keepSnapshot(ctx context.Context, record Template) error {
 	if _, err := e.built.Put(ctx, record.ID, record); err != nil {
 		return fmt.Errorf("record the snapshot: %w", err)
 	}
-	t := e.snapshotTemplate(record)
+	t := e.templateOf(record)
 	e.mu.Lock()
 	i := slices.IndexFunc(e.templates, func(t *template) bool { return t.snapshot().ID == record.ID })
 	var old *template
@@ -111,7 +111,7 @@ func (e *Engine) keepSnapshot(ctx context.Context, record Template) error {
 	return nil
 }
 
-func (e *Engine) snapshotTemplate(record Template) *template {
+func (e *Engine) templateOf(record Template) *template {
 	tree := record.tree()
 	return &template{record: record, tree: tree, memory: filepath.Join(e.disks.Path(tree), memoryFolder)}
 }
@@ -196,7 +196,7 @@ func (e *Engine) loadSnapshots(ctx context.Context) error {
 			return nil
 		}
 		e.mu.Lock()
-		e.templates = append(e.templates, e.snapshotTemplate(record))
+		e.templates = append(e.templates, e.templateOf(record))
 		e.mu.Unlock()
 		return nil
 	})
@@ -208,7 +208,11 @@ func (e *Engine) loadSnapshots(ctx context.Context) error {
 		return fmt.Errorf("list the trees of templates: %w", err)
 	}
 	for _, tree := range trees {
-		if slices.ContainsFunc(e.templates, func(t *template) bool { return t.tree == tree.Name }) {
+		e.mu.RLock()
+		known := slices.ContainsFunc(e.templates, func(t *template) bool { return t.tree == tree.Name })
+		e.mu.RUnlock()
+		ours := slices.ContainsFunc(builtins, func(b builtin) bool { return strings.HasPrefix(tree.Name, templateTrees+b.name+"-") })
+		if known || ours {
 			continue
 		}
 		if err := e.disks.Remove(ctx, tree.Name); err != nil {

@@ -71,6 +71,9 @@ func (e *Engine) template(team, ref string) (*template, error) {
 		}
 		return t, nil
 	}
+	if err := e.builds.problem(ref); err != nil {
+		return nil, err
+	}
 	return nil, fmt.Errorf("%w: no template %q here; the built-in one is \"base\"", ErrNotFound, ref)
 }
 
