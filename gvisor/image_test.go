@@ -173,6 +173,42 @@ func TestFailedCheckpointLeavesNothing(t *testing.T) {
 	h.counts("a", h.count("a"))
 }
 
+// A large memory is still being loaded when its guest wakes, and may go to sleep
+// again meanwhile. Not a byte of it is wrong at any time.
+func TestLargeMemoryIsLoadedWhileTheGuestRuns(t *testing.T) {
+	h := newHarness(t)
+	s := h.spec("a", "fill", "256", "16", "again")
+	h.must(h.Boot(t.Context(), s))
+	h.said("a", "memory is")
+	h.must(h.Pause(t.Context(), "a"))
+	image := filepath.Join(h.dir, "image")
+	h.checkpoint(t.Context(), "a", image)
+	h.must(h.Destroy(t.Context(), "a"))
+	for i := range 5 {
+		b := h.twin(fmt.Sprint("b", i), s)
+		b.Paused = true
+		h.must(h.Restore(t.Context(), b, image))
+		next := image
+		if i%2 == 1 { // it slept before it ran
+			next = fmt.Sprint(image, i)
+			h.checkpoint(t.Context(), b.ID, next)
+		}
+		h.must(h.Resume(t.Context(), b.ID))
+		if i > 2 {
+			h.must(h.Pause(t.Context(), b.ID))
+			next = fmt.Sprint(image, i, "again")
+			h.checkpoint(t.Context(), b.ID, next)
+			h.must(h.Resume(t.Context(), b.ID))
+		}
+		image = next
+		h.said(b.ID, "memory is")
+		if b, err := os.ReadFile(b.LogFile); err != nil || bytes.Contains(b, []byte("changed")) {
+			t.Errorf("after %d sleeps: %s, %v", i, b, err)
+		}
+		h.must(h.Destroy(t.Context(), b.ID))
+	}
+}
+
 // An image tells its size, and has none of the memory that is zero, even if it
 // was written to once.
 func TestZeroPagesAreNotStored(t *testing.T) {

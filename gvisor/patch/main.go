@@ -79,6 +79,19 @@ var edits = []edit{
 	e.state.Store(uint32(StateError))
 `, `	e.hardError = &tcpip.ErrConnectionReset{}
 `},
+	// Memory is loaded by as many threads as may be busy with it while others
+	// decode the kernel and run the guest: 128 of them leave both no processor.
+	{"pkg/sentry/state/stateio/pagesfile.go", `
+import (
+`, `	"runtime"
+
+`},
+	{"pkg/sentry/state/stateio/pagesfile.go", `
+func NewPagesFileFDReaderDefault(fd int32) *FDReader {
+`, `	if readers := min(runtime.NumCPU()/2, 16); readers > 0 {
+		return NewPagesFileFDReader(fd, pagesFileFDDefaultMaxIOBytes, readers)
+	}
+`},
 	// The self-check looks at this to see that the program was built patched.
 	{"runsc/boot/loader.go", `
 // ContainerRuntimeState is the runtime state of a container.

@@ -3,6 +3,8 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -45,7 +47,7 @@ func restoreGuest(req *protocol.Request, conf *config.Config, cont *container.Co
 	if err := <-check.state; err != nil {
 		return err
 	}
-	restored := cont.Restore(conf, req.ImageDir, false, false, network)
+	restored := cont.Restore(conf, req.ImageDir, false, loadsLater(req.ImageDir), network)
 	// A wrong page is the reason of whatever else went wrong.
 	if err := <-check.pages; err != nil {
 		return err
@@ -57,6 +59,17 @@ func restoreGuest(req *protocol.Request, conf *config.Config, cont *container.Co
 		return nil
 	}
 	return protocol.SetPaused(req.StateDir, true)
+}
+
+// largeImage is from which size in bytes a guest's memory goes on being loaded
+// while it runs; it waits for what it needs and is not there. Should the rest
+// turn out to be unreadable, the guest dies. With less memory the gain is too
+// small to give up knowing that all could be loaded.
+const largeImage = 64 << 20
+
+func loadsLater(imageDir string) bool {
+	info, err := os.Stat(filepath.Join(imageDir, imageFiles[pagesFile]))
+	return err == nil && info.Size() > largeImage
 }
 
 // checkFiles compares files of an image that must be there.
