@@ -10,6 +10,10 @@ const (
 	// GuestPort is the TCP port on which the guest daemon serves.
 	GuestPort = 49983
 
+	// KernelPort is the TCP port of the code interpreter, in machines that have
+	// kernels; the published code-interpreter SDKs call it.
+	KernelPort = 49999
+
 	// EnvdVersion is the version that the guest daemon answers to; published
 	// SDKs switch features on by it.
 	EnvdVersion = "0.6.4"

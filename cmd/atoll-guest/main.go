@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/atoll-cloud/atoll/guest"
+	"github.com/atoll-cloud/atoll/guest/kernel"
 	"github.com/atoll-cloud/atoll/wire"
 )
 
@@ -73,14 +74,42 @@ func run(listen, user string, log *guest.Log) error {
 	}
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
+	kernels := serveKernels(server, log)
 	go func() {
 		<-stop.Done()
+		kernels.Close()
 		end, cancel := context.WithTimeout(context.Background(), farewell)
 		defer cancel()
 		server.Shutdown(end)
 	}()
 	log.Write("info", "guest daemon is ready", "address", listener.Addr().String())
 	return server.Serve(listener)
+}
+
+// serveKernels starts the code interpreter in machines that have kernels; it
+// returns nil in others. The machine is of use without it, so what is wrong
+// with it goes to the log.
+func serveKernels(server *guest.Server, log *guest.Log) *kernel.Server {
+	kernels, err := kernel.New(kernel.Config{Host: server, Log: log.Write, ConnState: server.TrackConnection})
+	if err != nil {
+		log.Write("error", "the code interpreter does not start", "error", err.Error())
+		return nil
+	}
+	if kernels == nil {
+		return nil
+	}
+	listener, err := net.Listen("tcp", ":"+strconv.Itoa(wire.KernelPort))
+	if err != nil {
+		log.Write("error", "the code interpreter does not start", "error", err.Error())
+		kernels.Close()
+		return nil
+	}
+	go func() {
+		if err := kernels.Serve(listener); err != nil {
+			log.Write("error", err.Error())
+		}
+	}()
+	return kernels
 }
 
 // limitProcesses returns the file through which processes enter their limit,

@@ -1,0 +1,177 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+)
+
+// restartTime bounds how long a restart waits for the context's turn.
+const restartTime = 30 * time.Second
+
+// errRemoved is reported to those who wait for a context that was removed.
+var errRemoved = errors.New("the context was removed")
+
+// runContext is a kernel with what clients know of it. (A Go context is
+// something else.)
+type runContext struct {
+	id       string
+	language string
+	cwd      string
+	// env was given when the context was made.
+	env  map[string]string
+	spec *spec
+	host Host
+	turn *turn
+	// order is when it was made, among the others.
+	order int
+
+	mu sync.Mutex
+	// process is nil before the first start, and when the one before was
+	// reported to have ended.
+	process *process
+	// applied are the machine's variables as the kernel has them.
+	applied map[string]string
+	// reason is why a kernel was ended by us.
+	reason string
+	// hurry ends a write to the client of the current execution.
+	hurry   func()
+	removed bool
+}
+
+// live returns the context's kernel, started if need be, and what to tell the
+// client about that. The caller has the turn.
+func (c *runContext) live(ctx context.Context) (p *process, note string, err error) {
+	c.mu.Lock()
+	p, removed := c.process, c.removed
+	c.mu.Unlock()
+	if removed {
+		return nil, "", errRemoved
+	}
+	if p != nil && p.alive() {
+		return p, "", nil
+	}
+	if p != nil {
+		note = fmt.Sprintf("The kernel had ended (%s) and was started again; variables are lost.\n", describe(p.status))
+	}
+	vars := c.host.Environment()
+	wanted := maps.Clone(vars)
+	if wanted == nil {
+		wanted = map[string]string{}
+	}
+	maps.Copy(wanted, c.env)
+	p, err = launch(ctx, c.host, c.spec, c.cwd, wanted)
+	if err != nil {
+		return nil, "", err
+	}
+	c.mu.Lock()
+	c.process, c.applied, c.reason = p, vars, ""
+	removed = c.removed
+	c.mu.Unlock()
+	if removed {
+		p.stop()
+		return nil, "", errRemoved
+	}
+	return p, note, nil
+}
+
+// lost forgets a kernel that ended while code ran, and returns why it did.
+func (c *runContext) lost(p *process) (why string, ours bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process == p {
+		c.process = nil
+	}
+	if c.reason != "" {
+		return c.reason, true
+	}
+	return fmt.Sprintf("The kernel ended (%s). It was started again; variables are lost.", describe(p.status)), false
+}
+
+// end stops the kernel for a reason that the client of what runs is told.
+func (c *runContext) end(reason string) {
+	c.mu.Lock()
+	p := c.process
+	c.reason = reason
+	if c.hurry != nil {
+		c.hurry()
+	}
+	c.mu.Unlock()
+	if p != nil {
+		p.stop()
+	}
+}
+
+// restart replaces the kernel by a new one.
+func (c *runContext) restart(ctx context.Context) error {
+	c.end("The context was restarted; variables are lost.")
+	ctx, cancel := context.WithTimeout(ctx, restartTime)
+	defer cancel()
+	if err := c.turn.insist(ctx); err != nil {
+		return fmt.Errorf("restart the context: wait for what runs in it: %w", err)
+	}
+	defer c.turn.release()
+	c.mu.Lock()
+	if c.process != nil && !c.process.alive() {
+		c.process = nil // as asked for; nothing to tell the next client
+	}
+	c.mu.Unlock()
+	_, _, err := c.live(context.WithoutCancel(ctx))
+	return err
+}
+
+// remove ends the context for good.
+func (c *runContext) remove() {
+	c.mu.Lock()
+	c.removed = true
+	c.mu.Unlock()
+	c.end("The context was removed.")
+}
+
+// ready reports that the kernel has started and runs nothing.
+func (c *runContext) ready() bool {
+	if !c.turn.try() {
+		return false
+	}
+	defer c.turn.release()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.process != nil && c.process.alive()
+}
+
+// environment returns code to run before and after a client's, so that the
+// machine's variables are as they are now, and those of the execution hold
+// while it runs.
+func (c *runContext) environment(during map[string]string) (before, after string, err error) {
+	now := c.host.Environment()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var changed map[string]string
+	for key, value := range now {
+		if old, ok := c.applied[key]; ok && old == value {
+			continue
+		}
+		if _, own := c.env[key]; own {
+			continue
+		}
+		if changed == nil {
+			changed = map[string]string{}
+		}
+		changed[key] = value
+	}
+	c.applied = now
+	if len(changed) == 0 && len(during) == 0 {
+		return "", "", nil
+	}
+	return environmentCode(c.language, changed, during)
+}
+
+// setHurry says how a write to the current client is ended early.
+func (c *runContext) setHurry(f func()) {
+	c.mu.Lock()
+	c.hurry = f
+	c.mu.Unlock()
+}
