@@ -17,15 +17,21 @@ import (
 type Image struct {
 	Key   string // the ImageKey of the version that wrote it
 	Bytes int64  // the size of its files
+	// Unsummed images have no checksum of their memory until they are sealed,
+	// and until then are restored without looking.
+	Unsummed bool
 }
+
+// largeMemory is from how many bytes on memory is written past the host's cache.
+const largeMemory = 64 << 20
 
 // Checkpoint writes the memory of a paused guest to imageDir, which must not
 // exist; it appears complete or not at all. The guest stays paused. The disk
 // is not part of it: take a copy of the root before the guest is resumed.
 //
-// The files carry checksums and are on their way to the disk. They survive the
-// end of this process and of the sandbox, but a failure of power only after
-// Seal.
+// The files carry checksums, but for one with much memory, and are on their way
+// to the disk. They survive the end of this process and of the sandbox, but a
+// failure of power only after Seal.
 func (r *Runtime) Checkpoint(ctx context.Context, id, imageDir string) (Image, error) {
 	if !filepath.IsAbs(imageDir) {
 		return Image{}, fmt.Errorf("checkpoint directory %q is not absolute", imageDir)
@@ -45,20 +51,37 @@ func (r *Runtime) Checkpoint(ctx context.Context, id, imageDir string) (Image, e
 		return Image{}, err
 	}
 	r.makeRoom(g)
-	resp, err := r.ask(ctx, id, &protocol.Request{Op: protocol.OpCheckpoint, ImageDir: imageDir, Key: key})
+	usage, err := r.cgroups.usage(id)
+	if err != nil {
+		return Image{}, fmt.Errorf("checkpoint sandbox %s: measure it: %w", id, err)
+	}
+	resp, err := r.ask(ctx, id, &protocol.Request{
+		Op: protocol.OpCheckpoint, ImageDir: imageDir, Key: key, Large: usage.Memory > largeMemory,
+	})
 	if err != nil {
 		return Image{}, err
 	}
 	if resp.Image == nil {
 		return Image{}, fmt.Errorf("checkpoint sandbox %s: the worker did not say what it wrote", id)
 	}
-	return Image{Key: resp.Image.Key, Bytes: resp.Image.Bytes()}, nil
+	image := Image{Key: resp.Image.Key, Bytes: resp.Image.Bytes()}
+	for _, f := range resp.Image.Files {
+		image.Unsummed = image.Unsummed || f.Unsummed
+	}
+	return image, nil
 }
 
-// Seal returns when a checkpoint would survive a failure of power, its
-// directory entry included. It can be repeated.
+// Seal gives a checkpoint the checksums that it lacks, and returns when it would
+// survive a failure of power, its directory entry included. It can be repeated.
 func (r *Runtime) Seal(ctx context.Context, imageDir string) error {
 	image, err := protocol.ReadImage(imageDir)
+	if err != nil {
+		return fmt.Errorf("seal %s: %w", imageDir, err)
+	}
+	changed, err := image.SumUp(imageDir)
+	if err == nil && changed {
+		err = protocol.WriteImage(imageDir, image)
+	}
 	if err != nil {
 		return fmt.Errorf("seal %s: %w", imageDir, err)
 	}

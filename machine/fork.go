@@ -132,7 +132,7 @@ func (e *Engine) capture(ctx context.Context, m *instance, tree string) (Machine
 		return record, Image{}, errors.Join(fmt.Errorf("empty the log: %w", err), e.disks.Remove(ctx, tree))
 	}
 	m.use.touch()
-	return record, Image{Key: image.Key, Bundle: record.Bundle, Bytes: image.Bytes}, nil
+	return record, Image{Key: image.Key, Bundle: record.Bundle, Bytes: image.Bytes, Unsummed: image.Unsummed}, nil
 }
 
 // captureStill is the part of capture for which the guest stands still.

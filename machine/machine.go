@@ -108,7 +108,9 @@ type Image struct {
 	// Key must equal the runtime's ImageKey for the image to be restored.
 	Key    string `json:"key"`
 	Bundle string `json:"bundle"` // version of the helper binaries it needs
-	Bytes  int64  `json:"bytes"`  // its size on the disk when it was written
+	Bytes  int64  `json:"bytes"`  // what it takes of the disk for itself
+	// Unsummed images were too large to be summed up when they were written.
+	Unsummed bool `json:"unsummed,omitempty"`
 }
 
 // CreateSpec is what is asked of Create. Zero values take the template's.

@@ -137,7 +137,19 @@ func (e *Engine) store(ctx context.Context, m *instance, memory bool, reason str
 		return err
 	}
 	m.samples.trim()
+	if image != nil && image.Unsummed {
+		e.background.Go(func() { e.sealImage(m) })
+	}
 	return nil
+}
+
+// sealImage sums up the image of a machine that is asleep, beside whatever
+// happens to it.
+func (e *Engine) sealImage(m *instance) {
+	id := m.record().ID
+	if err := e.runtime.Seal(e.life, e.imageDir(id)); err != nil && e.life.Err() == nil && m.state() == Stored {
+		e.log.Warn("the memory image of a sleeping machine has no checksum", "machine", id, "error", err)
+	}
 }
 
 // goOn lets a guest run again that could not be put to sleep.
@@ -181,7 +193,7 @@ func (e *Engine) writeImage(ctx context.Context, record Machine) (*Image, error)
 	if err != nil {
 		return nil, fmt.Errorf("write the memory image: %w", err)
 	}
-	return &Image{Key: written.Key, Bundle: record.Bundle, Bytes: written.Bytes}, nil
+	return &Image{Key: written.Key, Bundle: record.Bundle, Bytes: written.Bytes, Unsummed: written.Unsummed}, nil
 }
 
 // letGo ends the guest of a machine that is on the disk. The caller holds m.op.

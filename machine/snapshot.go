@@ -39,6 +39,11 @@ func (e *Engine) Snapshot(ctx context.Context, id, name string) (Template, error
 	record.Snapshot = &Snapshot{
 		Source: id, Image: image, ControlToken: source.ControlToken, AccessToken: source.AccessToken,
 	}
+	if image.Unsummed {
+		if err := e.runtime.Seal(ctx, filepath.Join(e.disks.Path(tree), memoryFolder)); err != nil {
+			return Template{}, errors.Join(err, e.disks.Remove(ctx, tree))
+		}
+	}
 	// Before it is sealed, after which no file of it can be touched.
 	e.sharePages(ctx, source, disk.File{Tree: tree, Path: memoryFolder + "/" + pagesFile})
 	if err := e.keepSnapshot(ctx, record); err != nil {

@@ -34,6 +34,9 @@ type File struct {
 	Name string `json:"name"`
 	Size int64  `json:"size"`
 	CRC  uint32 `json:"crc32c"`
+	// Unsummed files have no checksum yet: summing them up is slower than
+	// writing them was, and is done later.
+	Unsummed bool `json:"unsummed,omitempty"`
 }
 
 // Bytes is the size of the files.
@@ -50,14 +53,19 @@ type sealed struct {
 	CRC   uint32          `json:"crc32c"`
 }
 
-// WriteImage writes the description into the image's directory.
+// WriteImage writes the description into the image's directory, in place of an
+// earlier one.
 func WriteImage(dir string, i Image) error {
 	b, err := json.Marshal(i)
 	if err == nil {
 		b, err = json.Marshal(sealed{b, crc32.Checksum(b, castagnoli)})
 	}
+	path := filepath.Join(dir, ImageFile)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, ImageFile), b, 0o600)
+		err = os.WriteFile(path+".new", b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
 		return fmt.Errorf("describe the checkpoint: %w", err)
@@ -132,6 +140,9 @@ func (want File) Check(dir string) error {
 	if !info.Mode().IsRegular() || info.Size() != want.Size {
 		return fmt.Errorf("%w: %s has %d bytes, not %d", ErrDamaged, want.Name, info.Size(), want.Size)
 	}
+	if want.Unsummed {
+		return nil
+	}
 	var sum Sum
 	if err := sum.Follow(f); err != nil {
 		return unreadable(want.Name, err)
@@ -140,6 +151,33 @@ func (want File) Check(dir string) error {
 		return fmt.Errorf("%w: %s has another checksum", ErrDamaged, want.Name)
 	}
 	return nil
+}
+
+// SumUp gives the files of an image the checksums that they lack, and reports
+// whether any did.
+func (i *Image) SumUp(dir string) (bool, error) {
+	changed := false
+	for n := range i.Files {
+		file := &i.Files[n]
+		if !file.Unsummed {
+			continue
+		}
+		f, err := os.OpenFile(filepath.Join(dir, file.Name), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return false, unreadable(file.Name, err)
+		}
+		var sum Sum
+		err = sum.Follow(f)
+		f.Close() // read only
+		if err != nil {
+			return false, unreadable(file.Name, err)
+		}
+		if sum.Size != file.Size {
+			return false, fmt.Errorf("%w: %s has %d bytes, not %d", ErrDamaged, file.Name, sum.Size, file.Size)
+		}
+		file.CRC, file.Unsummed, changed = sum.CRC, false, true
+	}
+	return changed, nil
 }
 
 // Sum is the checksum of a file's first Size bytes.

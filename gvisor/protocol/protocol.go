@@ -47,6 +47,7 @@ type Request struct {
 	ImageDir string  `json:"imageDir,omitempty"`
 	Key      string  `json:"key,omitempty"`   // of the image that OpCheckpoint writes
 	Image    *Image  `json:"image,omitempty"` // what OpCreate has to find in ImageDir; nil: it does not look
+	Large    bool    `json:"large,omitempty"` // the checkpoint will be
 	Create   *Create `json:"create,omitempty"`
 }
 
