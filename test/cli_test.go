@@ -99,6 +99,45 @@ func TestCommandLine(t *testing.T) {
 			}
 		}
 	})
+	t.Run("pause and resume", func(t *testing.T) {
+		ok(t, s, "exec", id, "--", "sh", "-c", "echo kept > /dev/shm/kept")
+		if out := ok(t, s, "pause", id); out != id {
+			t.Errorf("pause says %q", out)
+		}
+		if out := ok(t, s, "ls"); !strings.Contains(out, "paused") {
+			t.Errorf("ls shows\n%s", out)
+		}
+		if _, errOut, code := atoll(t, s, "", "exec", id, "--", "true"); code == 0 || !strings.Contains(errOut, "resume") {
+			t.Errorf("exec in a paused one: code %d, %q", code, errOut)
+		}
+		if out := ok(t, s, "resume", id); out != id {
+			t.Errorf("resume says %q", out)
+		}
+		if out := ok(t, s, "exec", id, "--", "cat", "/dev/shm/kept"); out != "kept" {
+			t.Errorf("after its sleep it has %q", out)
+		}
+	})
+	t.Run("fork and snapshot", func(t *testing.T) {
+		copies := strings.Fields(ok(t, s, "fork", "-n", "3", "-q", id))
+		if len(copies) != 3 {
+			t.Fatalf("the copies are %v", copies)
+		}
+		ok(t, s, "snapshot", "create", id, "--name", "from-the-command-line")
+		copies = append(copies, ok(t, s, "create", "--template", "from-the-command-line"))
+		for _, c := range copies {
+			if out := ok(t, s, "exec", c, "--", "cat", "/dev/shm/kept"); out != "kept" {
+				t.Errorf("%s has %q", c, out)
+			}
+		}
+		ok(t, s, append([]string{"kill"}, copies...)...)
+		if out := ok(t, s, "snapshot", "ls"); !strings.Contains(out, "from-the-command-line") {
+			t.Errorf("the snapshots are\n%s", out)
+		}
+		ok(t, s, "snapshot", "rm", "from-the-command-line")
+		if out := ok(t, s, "snapshot", "ls", "--json"); strings.Contains(out, "from-the-command-line") {
+			t.Errorf("removed, it is listed:\n%s", out)
+		}
+	})
 	t.Run("logs and doctor", func(t *testing.T) {
 		ok(t, s, "logs", id)
 		ok(t, s, "doctor")
