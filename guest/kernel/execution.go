@@ -29,39 +29,34 @@ type execution struct {
 	messages int
 }
 
-// begin sends code to the kernel, between what is to be run silently before
-// and after it. The caller has the context's turn.
-func (p *process) begin(code, before, after string) (*execution, error) {
+// part is code for a kernel; silent code leaves no trace in the history.
+type part struct {
+	code   string
+	silent bool
+}
+
+// begin sends the kernel code to run one after another. What is published is
+// of the part that is not silent. The caller has the context's turn.
+func (p *process) begin(parts ...part) (*execution, error) {
 	e := &execution{
 		process: p, output: newOutput(),
 		began: make(chan struct{}), finished: make(chan struct{}),
 	}
-	type request struct {
-		id      string
-		content []byte
-	}
-	var requests []request
-	for _, part := range []struct {
-		code   string
-		silent bool
-	}{{before, true}, {code, false}, {after, true}} {
-		if part.silent && part.code == "" {
-			continue
-		}
+	ids, contents := make([]string, len(parts)), make([][]byte, len(parts))
+	for i, part := range parts {
 		content, err := executeContent(part.code, part.silent)
 		if err != nil {
 			return nil, err
 		}
-		r := request{p.session.next(), content}
-		requests = append(requests, r)
-		e.last = r.id
+		ids[i], contents[i] = p.session.next(), content
+		e.last = ids[i]
 		if !part.silent {
-			e.id = r.id
+			e.id = ids[i]
 		}
 	}
 	p.current.Store(e)
-	for _, r := range requests {
-		if err := p.request(p.shell, r.id, "execute_request", r.content); err != nil {
+	for i, id := range ids {
+		if err := p.request(p.shell, id, "execute_request", contents[i]); err != nil {
 			p.current.Store(nil)
 			return nil, fmt.Errorf("send code to the kernel: %w", err)
 		}

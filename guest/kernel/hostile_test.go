@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -107,8 +109,17 @@ func TestKernelsThatDie(t *testing.T) {
 		}
 	}
 	// While nothing runs.
-	w.run("import threading, os, time; threading.Thread(target=lambda: (time.sleep(0.2), os._exit(1))).start()")
-	eventually(t, "the next client is told", func() bool { return strings.Contains(w.run("1").stderr, "variables are lost") })
+	pid, err := strconv.Atoi(w.run("import os; os.getpid()").main())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the kernel has ended", func() bool { return syscall.Kill(pid, 0) != nil })
+	if o := w.run("1"); !strings.Contains(o.stderr, "variables are lost") || o.main() != "1" {
+		t.Errorf("the next client is not told: %+v", o)
+	}
 }
 
 func TestRestartEndsWhatRuns(t *testing.T) {
@@ -173,7 +184,10 @@ sys.stdout.write('\u2028\x85\x1c\x00"\\\n'); sys.stdout.flush()
 		"import os\nif os.fork() == 0: os._exit(0)\nos.wait()", "import os; os.fork(); 1", "import os; os.system('sleep 1000 &')",
 		"import multiprocessing as m\nwith m.Pool(2) as p: print(p.map(abs, [1, -2]))",
 	} {
-		w.run(code)
+		o := w.run(code)
+		if o.failure != nil {
+			t.Errorf("%s: %+v", code, o.failure)
+		}
 		if o := w.run("kept"); o.main() != "1" {
 			t.Errorf("after %s: %+v", code, o)
 		}

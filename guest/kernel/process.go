@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"crypto/rand"
+	_ "embed" // for the prelude
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,9 @@ const (
 	shellBuffer = 4 << 10
 	iopubBuffer = 64 << 10
 )
+
+//go:embed prelude.py
+var prelude string
 
 // process is a running kernel.
 type process struct {
@@ -102,7 +106,25 @@ func launch(ctx context.Context, host Host, s *spec, dir string, env map[string]
 		return nil, fmt.Errorf("start the %s kernel: %w", s.language, err)
 	}
 	go p.retire()
+	p.prepareLanguage()
 	return p, nil
+}
+
+// prepareLanguage runs what a kernel of a language needs to outlast hostile code.
+func (p *process) prepareLanguage() {
+	if !strings.EqualFold(p.spec.Kind, "python") {
+		return
+	}
+	e, err := p.begin(part{prelude, true})
+	if err != nil {
+		return // it has ended, as who uses it will see
+	}
+	defer p.current.Store(nil)
+	select {
+	case <-e.finished:
+	case <-p.drained:
+	case <-time.After(startTime):
+	}
 }
 
 // retire waits for the kernel's end and frees what it held.

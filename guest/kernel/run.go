@@ -84,7 +84,7 @@ func (s *Server) run(ctx context.Context, c *runContext, a *answer, in *executeR
 		a.fail("EnvironmentError", err)
 		return false
 	}
-	e, err := p.begin(in.Code, before, after)
+	e, err := p.begin(surround(before, in.Code, after)...)
 	if err != nil {
 		a.fail("KernelError", err)
 		return false
@@ -123,6 +123,19 @@ func (s *Server) run(ctx context.Context, c *runContext, a *answer, in *executeR
 	e.output.end()
 	a.last(e.output)
 	return !ours
+}
+
+// surround returns code with what runs silently before and after it.
+func surround(before, code, after string) []part {
+	parts := make([]part, 0, 3)
+	if before != "" {
+		parts = append(parts, part{before, true})
+	}
+	parts = append(parts, part{code, false})
+	if after != "" {
+		parts = append(parts, part{after, true})
+	}
+	return parts
 }
 
 // started reports that the context has a kernel.

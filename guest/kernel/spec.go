@@ -30,6 +30,8 @@ type spec struct {
 	dir      string
 	Argv     []string          `json:"argv"`
 	Env      map[string]string `json:"env"`
+	// Kind is the language that the kernel says it is for.
+	Kind string `json:"language"`
 	// InterruptMode is "signal" (the default) or "message".
 	InterruptMode string `json:"interrupt_mode"`
 	Metadata      struct {
