@@ -234,6 +234,10 @@ func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
 		e.held[r.Team]++
 	}
 	e.mu.Unlock()
+	if r.State == Stored && !e.hasTree(machineTrees+r.ID) {
+		e.log.Error("the disk of a machine that was asleep is gone", "machine", r.ID, "team", r.Team)
+		return e.finish(ctx, m, ReasonLost)
+	}
 	if r.State == Stored {
 		m.op.Lock()
 		defer m.op.Unlock()

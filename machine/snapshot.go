@@ -198,7 +198,7 @@ func (e *Engine) loadSnapshots(ctx context.Context) error {
 		}
 		if !e.hasTree(record.tree()) {
 			e.log.Error("the files of a snapshot are gone", "snapshot", record.ID, "team", record.Team)
-			return nil
+			return e.built.Delete(ctx, key)
 		}
 		e.mu.Lock()
 		e.templates = append(e.templates, e.templateOf(record))

@@ -5,14 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
-
-// markerTTL is how long the marker of a deleted key stays, so that whoever
-// follows the bucket sees the deletion; then nothing of the key is left.
-const markerTTL = time.Minute
 
 // bucketPrefix is what the streams of buckets are called.
 const bucketPrefix = "KV_"
@@ -30,11 +25,10 @@ func (s *Store) Bucket(ctx context.Context, name string) (*Bucket, error) {
 		return nil, err
 	}
 	cfg := jetstream.KeyValueConfig{
-		Bucket:         name,
-		History:        1,
-		MaxValueSize:   MaxRecord,
-		Storage:        jetstream.FileStorage,
-		LimitMarkerTTL: markerTTL,
+		Bucket:       name,
+		History:      1,
+		MaxValueSize: MaxRecord,
+		Storage:      jetstream.FileStorage,
 	}
 	kv, err := s.js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
@@ -114,11 +108,15 @@ func (b *Bucket) Get(ctx context.Context, key string, v any) (uint64, error) {
 }
 
 // Delete removes a key. Deleting one that has no value is no error.
+//
+// A marker stays for the key, for good: what JetStream forgets it does not
+// erase, and after a kill it finds again in its files what no later message
+// under that key denies.
 func (b *Bucket) Delete(ctx context.Context, key string) error {
 	if err := checkKey(key); err != nil {
 		return fmt.Errorf("delete from %s: %w", b.name, err)
 	}
-	if err := b.kv.Purge(ctx, key, jetstream.PurgeTTL(markerTTL)); err != nil {
+	if err := b.kv.Delete(ctx, key); err != nil {
 		return fmt.Errorf("delete %s from %s: %w", key, b.name, err)
 	}
 	return nil

@@ -372,6 +372,35 @@ func writeUntilKilled(t *testing.T, dir string) {
 	}
 }
 
+// What is deleted must not come back from the files as a crash leaves them,
+// in none of its versions.
+func TestDeletedRecordsStayDeletedAfterACrash(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	b := bucket(t, open(t, dir), "apikeys")
+	for n := range 5 {
+		for _, key := range []string{"kept", "deleted"} {
+			if _, err := b.Put(ctx, key, rec{N: n}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := b.Delete(ctx, "deleted"); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 3 { // each start recovers from what the last one recovered
+		crashed := filepath.Join(t.TempDir(), "crashed")
+		if err := os.CopyFS(crashed, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		os.Remove(filepath.Join(crashed, "lock"))
+		s := open(t, crashed)
+		if got := keys(t, bucket(t, s, "apikeys")); !slices.Equal(got, []string{"kept"}) {
+			t.Errorf("after crash %d there are the records %v", round, got)
+		}
+		dir = crashed
+	}
+}
+
 func TestConcurrentUse(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, t.TempDir())
