@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-zeromq/zmq4"
 )
+
+// socketType is the property that names the kind of a socket.
+const socketType = "Socket-Type"
 
 // handshakeTime bounds how long a kernel may take to greet.
 const handshakeTime = 10 * time.Second
@@ -90,7 +94,7 @@ func (s *socket) close() {
 }
 
 // plainSecurity is ZMTP's NULL mechanism. The library has one too, but it
-// indexes beyond the end of properties that are cut short.
+// panics at properties that are cut short.
 type plainSecurity struct{}
 
 func (plainSecurity) Type() zmq4.SecurityType { return zmq4.NullSecurity }
@@ -114,7 +118,16 @@ func (plainSecurity) Handshake(conn *zmq4.Conn, _ bool) error {
 	if command.Name != zmq4.CmdReady {
 		return fmt.Errorf("%w: %q for a greeting", errProtocol, command.Name)
 	}
-	return readProperties(command.Body, conn.Peer.Meta)
+	if err := readProperties(command.Body, conn.Peer.Meta); err != nil {
+		return err
+	}
+	// The library panics at kinds that it does not know.
+	switch kind := zmq4.SocketType(conn.Peer.Meta[socketType]); kind {
+	case zmq4.Pub, zmq4.XPub, zmq4.Router, zmq4.Dealer, zmq4.Rep:
+		return nil
+	default:
+		return fmt.Errorf("%w: a socket of the kind %q", errProtocol, kind)
+	}
 }
 
 // readProperties reads the properties of a READY command: a byte of length and
@@ -126,6 +139,9 @@ func readProperties(body []byte, into zmq4.Metadata) error {
 			return fmt.Errorf("%w: a property is cut short", errProtocol)
 		}
 		name := string(body[1 : 1+n])
+		if strings.EqualFold(name, socketType) {
+			name = socketType
+		}
 		size := uint64(binary.BigEndian.Uint32(body[1+n:]))
 		body = body[1+n+4:]
 		if size > uint64(len(body)) {
