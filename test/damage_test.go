@@ -153,3 +153,25 @@ func TestAnImageOfAnotherVersionIsRefused(t *testing.T) {
 		t.Errorf("from its disk it has %q", got)
 	}
 }
+
+// flip changes a byte in the middle of a file of a paused sandbox's memory.
+func flip(t *testing.T, id, file string) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(imageFolder(id), file), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], info.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 1
+	if _, err := f.WriteAt(b[:], info.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+}
