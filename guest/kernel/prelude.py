@@ -33,6 +33,9 @@ def _prelude():
 
     kernel.session.pack = pack_anything
 
+    # A file for the history of all sessions costs writes at every execution.
+    shell.history_manager.enabled = False
+
     # What the kernel publishes waits for a slow reader, instead of being
     # thrown away.
     import zmq

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 
 // world is a daemon with a kernel server that has ipykernel for Python.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	url     string
 	home    string
 	host    *guest.Server
@@ -46,7 +46,7 @@ type world struct {
 }
 
 // python returns an interpreter that has ipykernel.
-func python(t *testing.T) string {
+func python(t testing.TB) string {
 	t.Helper()
 	for _, name := range []string{os.Getenv("ATOLL_TEST_KERNEL_PYTHON"), "/usr/bin/python3", "python3"} {
 		if name != "" && exec.Command(name, "-c", "import ipykernel").Run() == nil {
@@ -58,7 +58,7 @@ func python(t *testing.T) string {
 }
 
 // newWorld starts a kernel server; marker is what the template lists.
-func newWorld(t *testing.T, marker string) *world {
+func newWorld(t testing.TB, marker string) *world {
 	t.Helper()
 	root, home := t.TempDir(), t.TempDir()
 	uid, gid := os.Getuid(), os.Getgid()
@@ -106,7 +106,7 @@ func newWorld(t *testing.T, marker string) *world {
 	return &world{t: t, url: server.URL, home: home, host: host, kernels: kernels}
 }
 
-func write(t *testing.T, path, content string) {
+func write(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -116,9 +116,11 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// deadline is the longest that anything in these tests may take.
-func deadline(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+// patience is the longest that anything in these tests may take.
+const patience = 90 * time.Second
+
+func deadline(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -188,7 +190,9 @@ func (w *world) run(code string, more ...request) *outcome {
 			body[key] = value
 		}
 	}
-	response := w.do(deadline(w.t), http.MethodPost, "/execute", body)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	response := w.do(ctx, http.MethodPost, "/execute", body)
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(response.Body)
@@ -279,7 +283,7 @@ func (w *world) create(body request) string {
 }
 
 // eventually waits for a condition.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	ctx := deadline(t)
 	for !condition() {
