@@ -24,6 +24,8 @@ type runContext struct {
 	// env was given when the context was made.
 	env  map[string]string
 	spec *spec
+	// warm is code that runs silently when the kernel has started on its own.
+	warm string
 	host Host
 	turn *turn
 	// order is when it was made, among the others.

@@ -67,8 +67,8 @@ func (p *process) begin(parts ...part) (*execution, error) {
 // published takes a message from iopub. It returns when the client has room
 // for it; meanwhile the kernel stands still.
 func (e *execution) published(m *message) {
-	if m.parent != e.id && m.parent != e.last {
-		return // of a thread that outlived its execution
+	if m.parent == "" || m.parent != e.id && m.parent != e.last {
+		return // of nothing, or of a thread that outlived its execution
 	}
 	e.mu.Lock()
 	e.messages++

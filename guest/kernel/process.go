@@ -106,20 +106,25 @@ func launch(ctx context.Context, host Host, s *spec, dir string, env map[string]
 		return nil, fmt.Errorf("start the %s kernel: %w", s.language, err)
 	}
 	go p.retire()
-	p.prepareLanguage()
+	if strings.EqualFold(s.Kind, "python") {
+		p.runSilently(prelude)
+	}
+	p.runSilently(s.Metadata.Atoll.Start)
 	return p, nil
 }
 
-// prepareLanguage runs what a kernel of a language needs to outlast hostile code.
-func (p *process) prepareLanguage() {
-	if !strings.EqualFold(p.spec.Kind, "python") {
+// runSilently runs code of ours; what it says, or that it fails, is not for
+// clients. The caller has the context's turn.
+func (p *process) runSilently(code string) {
+	if code == "" {
 		return
 	}
-	e, err := p.begin(part{prelude, true})
+	e, err := p.begin(part{code, true})
 	if err != nil {
 		return // it has ended, as who uses it will see
 	}
 	defer p.current.Store(nil)
+	defer e.output.close()
 	select {
 	case <-e.finished:
 	case <-p.drained:

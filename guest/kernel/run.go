@@ -59,7 +59,7 @@ func (s *Server) execute(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if s.run(r.Context(), c, a, &in) {
-		s.warmHeld(c)
+		s.warm(c)
 		return
 	}
 	c.turn.release()

@@ -113,7 +113,10 @@ func New(config Config) (*Server, error) {
 			continue
 		}
 		s.awaited = append(s.awaited, c)
-		s.warm(c)
+		c.warm = c.spec.Metadata.Atoll.Warm
+		if c.turn.try() { // not when a language is listed twice
+			s.warm(c)
+		}
 	}
 	return s, nil
 }
@@ -354,19 +357,17 @@ func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// warm starts a context's kernel while nobody waits for it. A kernel that does
-// not start is tried again when code is to run.
+// warm starts a context's kernel while nobody waits for it. The caller has the
+// turn, which this gives back. A kernel that does not start is tried again when
+// code is to run.
 func (s *Server) warm(c *runContext) {
-	if c.turn.try() {
-		s.warmHeld(c)
-	}
-}
-
-// warmHeld does so for a turn that the caller has, and gives that back.
-func (s *Server) warmHeld(c *runContext) {
 	s.tasks.Go(func() {
 		defer c.turn.release()
-		if _, _, err := c.live(s.life); err != nil && s.life.Err() == nil && !errors.Is(err, errRemoved) {
+		p, _, err := c.live(s.life)
+		switch {
+		case err == nil:
+			p.runSilently(c.warm)
+		case s.life.Err() == nil && !errors.Is(err, errRemoved):
 			s.config.Log("error", "a kernel did not start", "language", c.language, "error", err.Error())
 		}
 	})

@@ -37,6 +37,13 @@ type spec struct {
 	Metadata      struct {
 		// Transport is "ipc" or "tcp".
 		Transport string `json:"transport"`
+		// Atoll has code to run silently: Start in every kernel that has
+		// started, Warm in those that start with the machine, before a
+		// snapshot of them is kept.
+		Atoll struct {
+			Start string `json:"start"`
+			Warm  string `json:"warm"`
+		} `json:"atoll"`
 	} `json:"metadata"`
 }
 
