@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -52,7 +53,7 @@ func TestMuchMemoryIsWhole(t *testing.T) {
 			b.resume()
 		}},
 		{"an orderly restart", func() {
-			s.end(15)
+			s.end(syscall.SIGTERM)
 			s.start()
 		}},
 	} {

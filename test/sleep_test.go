@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,16 +101,6 @@ func (b sandbox) put(path, content string) {
 	}
 }
 
-// snapshots ends the test if there are not as many as said.
-func (s *server) snapshots(want int) []client.Snapshot {
-	s.t.Helper()
-	all, err := s.Client.Snapshots(context.Background(), client.SnapshotFilter{})
-	if err != nil || len(all) != want {
-		s.t.Fatalf("there are %d snapshots, want %d: %v", len(all), want, err)
-	}
-	return all
-}
-
 // clearSnapshots removes every snapshot.
 func (s *server) clearSnapshots() {
 	s.t.Helper()
@@ -143,9 +134,9 @@ func TestSleepersOutliveTheServer(t *testing.T) {
 	if err := s.Client.Pause(t.Context(), kinds["paused without memory"].SandboxID, false); err != nil {
 		t.Fatal(err)
 	}
-	s.end(15) // what was lingering is not any more
+	s.end(syscall.SIGTERM) // what was lingering is not any more
 	s.start()
-	for i, end := range []func(){func() { s.end(15) }, s.Kill, s.Kill} {
+	for i, end := range []func(){func() { s.end(syscall.SIGTERM) }, s.Kill, s.Kill} {
 		if i == 1 {
 			kinds["paused and lingering"].pause()
 		}
