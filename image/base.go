@@ -24,17 +24,22 @@ func BaseRecipe() Recipe {
 // Base builds the root file system of the built-in template in an empty
 // directory: Debian with Python and Node, and the user of AddUser.
 func Base(ctx context.Context, dir string, progress func(Progress)) error {
-	err := Debian(ctx, Spec{Suite: baseSuite, Packages: basePackages, Dir: dir, Progress: progress})
+	err := buildBase(ctx, Spec{Suite: baseSuite, Packages: basePackages, Dir: dir, Progress: progress})
 	if err != nil {
 		return fmt.Errorf("build the base template: %w", err)
 	}
-	if err := useStaticShell(dir); err != nil {
-		return fmt.Errorf("build the base template: %w", err)
-	}
-	if err := AddUser(dir); err != nil {
-		return fmt.Errorf("build the base template: %w", err)
-	}
 	return nil
+}
+
+// buildBase builds a system that has at least the packages of the base template.
+func buildBase(ctx context.Context, spec Spec) error {
+	if err := Debian(ctx, spec); err != nil {
+		return err
+	}
+	if err := useStaticShell(spec.Dir); err != nil {
+		return fmt.Errorf("use the static shell: %w", err)
+	}
+	return AddUser(spec.Dir)
 }
 
 // useStaticShell makes bash the one of the package bash-static: the same

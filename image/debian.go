@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,12 @@ type Spec struct {
 	// or else Debian's own. The result always names Debian's own.
 	Mirror   string
 	Progress func(Progress)
+
+	// install has a program install.sh, run on this host with the new system's
+	// root when the packages are there, and what it needs beside it. installUnits
+	// is how many packages it says to be "Collecting", for progress.
+	install      fs.FS
+	installUnits int
 }
 
 // Recipe returns what determines the content that Debian builds.
@@ -90,7 +97,7 @@ func Debian(ctx context.Context, s Spec) error {
 	if err != nil {
 		return fmt.Errorf("build Debian system: %w", err)
 	}
-	if err := runBuild(ctx, tool, args, host, newTracker(s.Progress, len(s.Packages))); err != nil {
+	if err := runBuild(ctx, tool, args, host, newTracker(s.Progress, len(s.Packages), s.installUnits)); err != nil {
 		return fmt.Errorf("build Debian system: %w", err)
 	}
 	if err := finishDebian(s.Dir, s.Suite); err != nil {
@@ -123,6 +130,13 @@ func (s Spec) arguments(ctx context.Context, host string) ([]string, error) {
 	}
 	if len(s.Packages) > 0 {
 		args = append(args, "--include="+strings.Join(s.Packages, ","))
+	}
+	if s.install != nil {
+		program, err := placeInstaller(host, s.install)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "--customize-hook="+program)
 	}
 	return append(args, s.Suite, s.Dir, sourcesFile), nil
 }

@@ -123,7 +123,7 @@ func FuzzParseSources(f *testing.F) {
 
 func TestTrackerSaysHowFar(t *testing.T) {
 	var last Progress
-	tr := newTracker(func(p Progress) { last = p }, 2)
+	tr := newTracker(func(p Progress) { last = p }, 2, 0)
 	say := func(lines string) Progress {
 		for line := range strings.Lines(lines) {
 			tr.told = time.Time{} // report each line

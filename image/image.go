@@ -37,9 +37,10 @@ const recipeVersion = 4
 // Recipe is what determines the content of a built root file system.
 type Recipe struct {
 	Version  int      `json:"version"`
-	Kind     string   `json:"kind"` // "debian" or "base"
+	Kind     string   `json:"kind"` // "debian", "base" or "interpreter"
 	Suite    string   `json:"suite"`
 	Packages []string `json:"packages"`
+	Files    string   `json:"files,omitempty"` // digest of what is put in beside packages
 }
 
 // Key identifies a recipe: a template built with another key is not current.

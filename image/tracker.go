@@ -21,6 +21,7 @@ type tracker struct {
 	done     int64
 	packages int64 // announced so far
 	guess    int64 // packages expected before all are announced
+	more     int64 // units beside those of packages
 	known    bool
 	told     time.Time
 }
@@ -31,13 +32,13 @@ const (
 	maxLine         = 4096
 )
 
-func newTracker(report func(Progress), included int) *tracker {
+func newTracker(report func(Progress), included, installed int) *tracker {
 	// A minimal system has about 75 packages, and each one named brings some along.
 	guess := int64(75)
 	if included > 0 {
 		guess += int64(25 * included)
 	}
-	return &tracker{report: report, start: time.Now(), guess: guess, step: "reading package lists"}
+	return &tracker{report: report, start: time.Now(), guess: guess, more: int64(installed), step: "reading package lists"}
 }
 
 // Write takes output in any pieces.
@@ -64,6 +65,9 @@ var stepOf = []struct{ prefix, step string }{
 	{"I: extracting archives", "extracting the essential system"},
 	{"I: installing essential packages", "installing the essential system"},
 	{"I: installing remaining packages", "installing packages"},
+	{"I: installing Python packages", "installing Python packages"},
+	{"I: compiling Python packages", "compiling Python packages"},
+	{"I: installing the JavaScript kernel", "installing the JavaScript kernel"},
 	{"I: cleaning package lists", "cleaning up"},
 }
 
@@ -88,12 +92,12 @@ func (t *tracker) line(line []byte) {
 }
 
 // isUnit tells whether a line is about one package: that it was fetched (not
-// a list of packages), unpacked or set up.
+// a list of packages), by apt or pip, unpacked or set up.
 func isUnit(text string) bool {
 	if strings.HasPrefix(text, "Get:") {
 		return !strings.Contains(text, "InRelease") && !strings.Contains(text, " Packages ")
 	}
-	return strings.HasPrefix(text, "Unpacking ") || strings.HasPrefix(text, "Setting up ")
+	return strings.HasPrefix(text, "Collecting ") || strings.HasPrefix(text, "Unpacking ") || strings.HasPrefix(text, "Setting up ")
 }
 
 // announce reads "0 upgraded, 69 newly installed, …".
@@ -119,7 +123,7 @@ func (t *tracker) tell(always bool) {
 	if t.known {
 		packages = t.packages
 	}
-	total := max(packages*unitsPerPackage, t.done+1)
+	total := max(packages*unitsPerPackage+t.more, t.done+1)
 	if always {
 		total = t.done
 	}
