@@ -17,8 +17,8 @@ import (
 type Image struct {
 	Key   string // the ImageKey of the version that wrote it
 	Bytes int64  // the size of its files
-	// Unsummed images have no checksum of their memory until they are sealed,
-	// and until then are restored without looking.
+	// Unsummed images have no checksum of their memory until SumUp, and until
+	// then are restored without looking.
 	Unsummed bool
 }
 
@@ -71,17 +71,26 @@ func (r *Runtime) Checkpoint(ctx context.Context, id, imageDir string) (Image, e
 	return image, nil
 }
 
-// Seal gives a checkpoint the checksums that it lacks, and returns when it would
-// survive a failure of power, its directory entry included. It can be repeated.
-func (r *Runtime) Seal(ctx context.Context, imageDir string) error {
+// SumUp gives a checkpoint the checksums that it lacks. It can be repeated.
+func (r *Runtime) SumUp(ctx context.Context, imageDir string) error {
 	image, err := protocol.ReadImage(imageDir)
 	if err != nil {
-		return fmt.Errorf("seal %s: %w", imageDir, err)
+		return fmt.Errorf("sum up %s: %w", imageDir, err)
 	}
 	changed, err := image.SumUp(imageDir)
 	if err == nil && changed {
 		err = protocol.WriteImage(imageDir, image)
 	}
+	if err != nil {
+		return fmt.Errorf("sum up %s: %w", imageDir, err)
+	}
+	return ctx.Err()
+}
+
+// Seal returns when a checkpoint would survive a failure of power, its
+// directory entry included. It can be repeated.
+func (r *Runtime) Seal(ctx context.Context, imageDir string) error {
+	image, err := protocol.ReadImage(imageDir)
 	if err != nil {
 		return fmt.Errorf("seal %s: %w", imageDir, err)
 	}

@@ -25,8 +25,10 @@ type Runtime interface {
 	Pause(ctx context.Context, id string) error
 	Resume(ctx context.Context, id string) error
 	Checkpoint(ctx context.Context, id, image string) (gvisor.Image, error)
-	// Seal sums up an image that was too large for that when it was written.
+	// Seal brings an image to the disk, SumUp gives one checksums that was too
+	// large for that when it was written.
 	Seal(ctx context.Context, image string) error
+	SumUp(ctx context.Context, image string) error
 	Destroy(ctx context.Context, id string) error
 	List(ctx context.Context) []gvisor.Info
 	Exited(id string) <-chan struct{}

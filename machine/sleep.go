@@ -138,16 +138,16 @@ func (e *Engine) store(ctx context.Context, m *instance, memory bool, reason str
 	}
 	m.samples.trim()
 	if image != nil && image.Unsummed {
-		e.background.Go(func() { e.sealImage(m) })
+		e.background.Go(func() { e.sumUpImage(m) })
 	}
 	return nil
 }
 
-// sealImage sums up the image of a machine that is asleep, beside whatever
+// sumUpImage sums up the image of a machine that is asleep, beside whatever
 // happens to it.
-func (e *Engine) sealImage(m *instance) {
+func (e *Engine) sumUpImage(m *instance) {
 	id := m.record().ID
-	if err := e.runtime.Seal(e.life, e.imageDir(id)); err != nil && e.life.Err() == nil && m.state() == Stored {
+	if err := e.runtime.SumUp(e.life, e.imageDir(id)); err != nil && e.life.Err() == nil && m.state() == Stored {
 		e.log.Warn("the memory image of a sleeping machine has no checksum", "machine", id, "error", err)
 	}
 }
@@ -167,19 +167,15 @@ func (e *Engine) goOn(ctx context.Context, m *instance) {
 // and, with memory, in its memory to the disk, so that a failure of power does
 // not take it.
 func (e *Engine) writeDown(ctx context.Context, record Machine, memory bool) (image *Image, err error) {
-	tree := machineTrees + record.ID
-	flushed := make(chan error, 1)
-	go func() { flushed <- e.disks.Flush(ctx, tree) }()
+	synced := make(chan error, 1)
+	go func() { synced <- e.disks.Sync(ctx, machineTrees+record.ID) }()
 	if memory {
 		if image, err = e.writeImage(ctx, record); err == nil {
-			err = e.disks.FlushFiles(ctx, disk.File{Tree: memoryTree, Path: record.ID})
+			err = e.runtime.Seal(ctx, e.imageDir(record.ID))
 		}
 	}
-	if err = errors.Join(err, <-flushed); err != nil {
+	if err = errors.Join(err, <-synced); err != nil {
 		return nil, err
-	}
-	if err := e.disks.Sync(ctx, tree); err != nil {
-		return nil, fmt.Errorf("bring the disk to rest: %w", err)
 	}
 	return image, nil
 }

@@ -40,7 +40,7 @@ func (e *Engine) Snapshot(ctx context.Context, id, name string) (Template, error
 		Source: id, Image: image, ControlToken: source.ControlToken, AccessToken: source.AccessToken,
 	}
 	if image.Unsummed {
-		if err := e.runtime.Seal(ctx, filepath.Join(e.disks.Path(tree), memoryFolder)); err != nil {
+		if err := e.runtime.SumUp(ctx, filepath.Join(e.disks.Path(tree), memoryFolder)); err != nil {
 			return Template{}, errors.Join(err, e.disks.Remove(ctx, tree))
 		}
 	}
