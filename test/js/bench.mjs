@@ -143,6 +143,7 @@ while True:
 
 measure.fork = async () => {
   const count = Number(process.argv[4])
+  const idle = await Sandbox.create({ timeoutMs: 600_000 })
   const sbx = await Sandbox.create({ timeoutMs: 600_000 })
   await sbx.files.write('/tmp/tick.py', ticker)
   await sbx.commands.run('python3 /tmp/tick.py', { background: true })
@@ -152,22 +153,25 @@ import socket
 print(socket.create_connection(('127.0.0.1', 7000)).recv(99).decode())"`)).stdout)
   const out = { fork: [], still: [] }
   for (let i = -1; i < runs; i++) {
-    await gap()
     let copies
     const all = await timed(async () => {
-      copies = await sbx.fork({ count, timeoutMs: 60_000 })
+      copies = await idle.fork({ count, timeoutMs: 60_000 })
       for (const c of copies) if (c instanceof Error) throw c
       const up = await Promise.all(copies.map((c) => c.isRunning()))
       if (!up.every(Boolean)) throw new Error('a copy does not answer')
     })
     await Promise.all(copies.map((c) => c.kill()))
+    await pause(500)
+    await gap()
+    const [copy] = await sbx.fork({ timeoutMs: 60_000 })
     const still = await gap()
+    await copy.kill()
     if (i >= 0) {
       out.fork.push(all)
       out.still.push(still)
     }
   }
-  await sbx.kill()
+  await Promise.all([idle.kill(), sbx.kill()])
   return out
 }
 
