@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,12 +24,23 @@ type builtin struct {
 	cpus, memoryMB, diskMB int
 	key                    func() string
 	build                  func(ctx context.Context, dir string, progress func(image.Progress)) error
+	kernels                bool // of the code interpreter are in it
 }
 
 var builtins = []builtin{{
 	name: "base", cpus: 2, memoryMB: 512, diskMB: 10 << 10,
 	key: image.BaseRecipe().Key, build: image.Base,
+}, {
+	name: "code-interpreter-v1", cpus: 2, memoryMB: 1024, diskMB: 10 << 10,
+	key: image.InterpreterRecipe().Key, build: image.Interpreter, kernels: true,
 }}
+
+func isBuiltin(name string) bool {
+	return slices.ContainsFunc(builtins, func(b builtin) bool { return b.name == name })
+}
+
+// kernelsReady is how long kernels may take to start before the snapshot.
+const kernelsReady = 2 * time.Minute
 
 // memoryFolder holds the memory image in a template's tree, beside the root
 // file system: what belongs together is one snapshot, whole or not there.
@@ -169,6 +181,11 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 	}
 	if err := warmUp(ctx, g.control.address, 3); err != nil {
 		return fmt.Errorf("try the guest out before its snapshot: %w", err)
+	}
+	if b.kernels {
+		if err := waitKernels(ctx, g.control.address); err != nil {
+			return err
+		}
 	}
 	g.control.close()
 	if err := e.runtime.Pause(ctx, id); err != nil {

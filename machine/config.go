@@ -123,6 +123,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("%w: the engine needs its data, run and binary folders", ErrInvalid)
 	case c.Instance == "" || len(c.Instance) > 6:
 		return fmt.Errorf("%w: the instance name %q must have 1 to 6 characters", ErrInvalid, c.Instance)
+	case slices.ContainsFunc(c.Templates, func(name string) bool { return !isBuiltin(name) }):
+		return fmt.Errorf("%w: of the templates %q not all come with Atoll", ErrInvalid, c.Templates)
 	case c.Pool < 0 || c.PoolMax < 0 || c.MaxTimeout < 0 || c.Linger < 0 || c.Idle.Freeze < 0 || c.Idle.Store < 0:
 		return fmt.Errorf("%w: pool sizes and times cannot be negative", ErrInvalid)
 	}

@@ -3,6 +3,7 @@ package machine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -39,6 +40,33 @@ func warmUp(ctx context.Context, address netip.Addr, rounds int) error {
 		}
 	}
 	return nil
+}
+
+// waitKernels waits until the code interpreter's kernels are idle.
+func waitKernels(ctx context.Context, address netip.Addr) error {
+	ctx, cancel := context.WithTimeout(ctx, kernelsReady)
+	defer cancel()
+	target := "http://" + netip.AddrPortFrom(address, wire.KernelPort).String() + "/health"
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(req)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusNoContent {
+				return nil
+			}
+			err = fmt.Errorf("status %d", resp.StatusCode)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("the kernels did not start: %w", errors.Join(ctx.Err(), err))
+		}
+	}
 }
 
 // runTrue runs a command the way the SDKs do: by a login shell.

@@ -120,8 +120,8 @@ func (s *server) openEngine(ctx context.Context, progress func(machine.Progress)
 		DataDir: s.config.Data, RunDir: "/run/atoll-" + instance, Instance: instance,
 		LibDir: lib, Bundle: filepath.Base(bin), Version: version(),
 		MaxTimeout: s.config.MaxTimeout, Pool: s.config.Pool, PoolMax: s.config.PoolMax, Cold: s.config.Cold,
-		DiskPoolBytes: s.config.DiskPool << 30,
-		Idle:          s.config.Idle, Linger: s.config.Linger, MemoryReserve: s.config.reserveBytes(),
+		DiskPoolBytes: s.config.DiskPool << 30, Templates: s.config.Templates,
+		Idle: s.config.Idle, Linger: s.config.Linger, MemoryReserve: s.config.reserveBytes(),
 		TeamLimit: func(id string) int {
 			team, err := s.accounts.Team(id)
 			if err != nil || team.MaxConcurrent == 0 {

@@ -34,7 +34,8 @@ type upConfig struct {
 	Pool       int
 	PoolMax    int
 	Cold       bool
-	DiskPool   int64 // GiB; 0 chooses by the free space
+	DiskPool   int64    // GiB; 0 chooses by the free space
+	Templates  []string // built-in ones to keep; nil is all
 	Idle       machine.IdlePolicy
 	Linger     time.Duration
 	Reserve    int64 // MiB of the host's memory; 0 chooses by its size, -1 is off
@@ -100,6 +101,7 @@ time-outs do not.`,
 	f.IntVar(&cfg.Sandboxes, "max-sandboxes", account.DefaultMaxConcurrent, "sandboxes that the first team may have at once, paused ones not counted")
 	f.IntVar(&cfg.Pool, "pool", pool, "warm sandboxes kept ready for each built-in template")
 	f.IntVar(&cfg.PoolMax, "pool-max", ceiling, "most warm sandboxes that demand can raise a template to; 0 is no pool")
+	f.StringSliceVar(&cfg.Templates, "templates", nil, "built-in templates to keep (default: all: base, code-interpreter-v1)")
 	f.Int64Var(&cfg.DiskPool, "disk-pool", 0, "size in GiB of the disk pool, made at the first start (default: 80% of the free space)")
 	f.DurationVar(&cfg.Idle.Freeze, "idle-freeze", 0, "freeze sandboxes that were not used for this long; 0 is never")
 	f.DurationVar(&cfg.Idle.Store, "idle-store", 0, "write them to disk when they were frozen for this long; 0 is never")

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,7 +67,11 @@ func New(binary, data string, flags ...string) (*Server, error) {
 
 // Start runs the server until it says that it is ready.
 func (s *Server) Start() error {
-	s.cmd = exec.Command(s.binary, append([]string{"up", "--data", s.data, "--listen", s.Listen}, s.flags...)...)
+	args := []string{"up", "--data", s.data, "--listen", s.Listen}
+	if !slices.Contains(s.flags, "--templates") {
+		args = append(args, "--templates", "base") // others take minutes to build
+	}
+	s.cmd = exec.Command(s.binary, append(args, s.flags...)...)
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
