@@ -22,7 +22,7 @@ var interpreterPackages = []string{
 // interpreterFiles are the extension of the Python kernel, the kernels' own
 // descriptions, and what installs packages that Debian does not have.
 //
-//go:embed interpreter/*.py interpreter/*.json interpreter/kernels interpreter/requirements.txt interpreter/install.sh interpreter/deno
+//go:embed interpreter/*.py interpreter/*.js interpreter/*.json interpreter/kernels interpreter/requirements.txt interpreter/install.sh interpreter/deno
 var interpreterFiles embed.FS
 
 const (
@@ -34,6 +34,8 @@ const (
 	// startedKernels lists the languages whose kernels are started at boot.
 	startedKernels = "etc/atoll/interpreter.json"
 	ipythonConfig  = "etc/ipython/ipython_kernel_config.py"
+	// denoStart is loaded by the kernels of JavaScript and TypeScript.
+	denoStart = "usr/local/share/atoll/start.js"
 	// denoConfig makes JavaScript look for packages in node_modules, wherever
 	// npm has put them; there is one for all directories.
 	denoConfig = "deno.json"
@@ -110,6 +112,7 @@ func finishInterpreter(dir string, files fs.FS) error {
 		"interpreter.json":         startedKernels,
 		"ipython_kernel_config.py": ipythonConfig,
 		"deno.json":                denoConfig,
+		"start.js":                 denoStart,
 	}
 	sources, err := fs.Glob(files, "*.py")
 	if err != nil {
