@@ -132,7 +132,7 @@ func (e *Engine) loadTemplate(ctx context.Context, b builtin, progress func(Prog
 		e.log.Warn("old builds of a template are still there", "template", b.name, "error", err)
 	}
 	t := e.templateOf(record)
-	t.disks = make(chan string, disksAhead)
+	t.disks, t.kernels = make(chan string, disksAhead), b.kernels
 	e.mu.Lock()
 	e.templates = append(e.templates, t)
 	e.mu.Unlock()
@@ -185,6 +185,9 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 	if b.kernels {
 		if err := waitKernels(ctx, g.control.address); err != nil {
 			return err
+		}
+		if err := tryKernel(ctx, g.control.address); err != nil {
+			return fmt.Errorf("try the kernels out before the snapshot: %w", err)
 		}
 	}
 	g.control.close()

@@ -304,6 +304,11 @@ func (e *Engine) ripen(ctx context.Context, g *guest) error {
 	if err := warmUp(ctx, g.control.address, 1); err != nil {
 		return fmt.Errorf("try the guest out: %w", err)
 	}
+	if g.template.kernels {
+		if err := tryKernel(ctx, g.control.address); err != nil {
+			return fmt.Errorf("try the guest's kernel out: %w", err)
+		}
+	}
 	if err := os.Truncate(e.logPath(g.id), 0); err != nil {
 		return fmt.Errorf("empty the guest's log: %w", err)
 	}

@@ -18,7 +18,9 @@ type template struct {
 
 	disks chan string // ids of machines to be, whose disks are ready; nil: none are
 	gone  atomic.Bool // nothing more is made of it
-	once  bool        // for the copies of one fork: nothing is kept ready
+	// kernels of the code interpreter are in it
+	kernels bool
+	once    bool // for the copies of one fork: nothing is kept ready
 }
 
 func (t *template) snapshot() Template {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -68,6 +69,34 @@ func waitKernels(ctx context.Context, address netip.Addr) error {
 		}
 	}
 }
+
+// tryKernel runs nothing in the kernel, which no counter and no history shows.
+func tryKernel(ctx context.Context, address netip.Addr) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	target := "http://" + netip.AddrPortFrom(address, wire.KernelPort).String() + "/execute"
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for range kernelTries {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(`{"code":""}`))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := client.Do(req)
+		if err != nil {
+			return fmt.Errorf("run nothing in the kernel: %w", err)
+		}
+		_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("run nothing in the kernel: status %d, %w", resp.StatusCode, err)
+		}
+	}
+	return nil
+}
+
+// kernelTries is how often it takes until the kernel's pages are in memory.
+const kernelTries = 3
 
 // runTrue runs a command the way the SDKs do: by a login shell.
 func runTrue(ctx context.Context, processes processconnect.ProcessClient) error {
