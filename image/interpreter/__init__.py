@@ -32,22 +32,18 @@ def load_ipython_extension(shell):
 def warm():
     """Loads what most code for data analysis begins with, and draws once, so
     that a kernel kept in a snapshot has done it before anybody waits for it."""
-    import io
-
-    import matplotlib
-    import matplotlib.pyplot
     import numpy
     import pandas
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from IPython import get_ipython
+    from matplotlib import pyplot
 
-    figure = Figure()
-    FigureCanvasAgg(figure)
-    figure.subplots().plot(numpy.arange(3), label="a")
-    figure.savefig(io.BytesIO(), format="png", bbox_inches="tight")
-    _chart(figure)
+    formatter = get_ipython().display_formatter
+    figure, axes = pyplot.subplots()  # loads the back end
+    axes.plot(numpy.arange(3), label="a")
+    formatter.format(figure)
+    pyplot.close(figure)
     frame = pandas.DataFrame({"a": [1]})
-    repr(frame), frame._repr_html_(), _data(frame)
+    formatter.format(frame)
 
 
 # The modules that read figures and frames are loaded with the first of them.
