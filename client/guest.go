@@ -21,20 +21,22 @@ const keepalive = "50"
 // Guest is the way to the daemon inside one sandbox. It is safe for use by
 // many goroutines at once.
 type Guest struct {
-	id    string
-	user  string
-	token string
-	base  *url.URL
-	via   *http.Client // without the guest's headers
-	http  *http.Client // with them
-	proc  processconnect.ProcessClient
-	fs    filesystemconnect.FilesystemClient
+	id      string
+	user    string
+	token   string
+	traffic string // what ports ask for whose traffic is restricted
+	base    *url.URL
+	via     *http.Client // without the guest's headers
+	http    *http.Client // with them, to the daemon
+	kernel  *http.Client // with them, to the code interpreter
+	proc    processconnect.ProcessClient
+	fs      filesystemconnect.FilesystemClient
 }
 
 // Guest returns the way into a sandbox as its default user. A secure sandbox
 // must come from Create or Get, which know its access token.
 func (c *Client) Guest(s Sandbox) *Guest {
-	return newGuest(Guest{id: s.SandboxID, token: s.EnvdAccessToken, base: c.sandbox, via: c.http})
+	return newGuest(Guest{id: s.SandboxID, token: s.EnvdAccessToken, traffic: s.TrafficAccessToken, base: c.sandbox, via: c.http})
 }
 
 // As returns the same guest seen as another user of it; empty means the
@@ -50,7 +52,8 @@ func newGuest(g Guest) *Guest {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	g.http = &http.Client{Transport: &guestTransport{base: base, headers: g.headers()}}
+	g.http = &http.Client{Transport: &guestTransport{base: base, headers: g.headers(wire.GuestPort)}}
+	g.kernel = &http.Client{Transport: &guestTransport{base: base, headers: g.headers(wire.KernelPort)}}
 	opts := []connect.ClientOption{
 		// Output is often packed already, and packing costs more time than it
 		// saves between neighbours.
@@ -64,14 +67,18 @@ func newGuest(g Guest) *Guest {
 // ID is the sandbox's id.
 func (g *Guest) ID() string { return g.id }
 
-func (g *Guest) headers() http.Header {
+// headers are what goes with every request to a port of the guest.
+func (g *Guest) headers(port int) http.Header {
 	h := http.Header{}
 	h.Set("E2b-Sandbox-Id", g.id)
-	h.Set("E2b-Sandbox-Port", strconv.Itoa(wire.GuestPort))
+	h.Set("E2b-Sandbox-Port", strconv.Itoa(port))
 	if g.token != "" {
 		h.Set(wire.AccessTokenHeader, g.token)
 	}
-	if g.user != "" {
+	if g.traffic != "" && port != wire.GuestPort {
+		h.Set("E2b-Traffic-Access-Token", g.traffic)
+	}
+	if g.user != "" && port == wire.GuestPort {
 		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(g.user+":")))
 	}
 	return h

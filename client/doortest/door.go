@@ -35,6 +35,8 @@ type Door struct {
 	PageSize int
 	// MaxSandboxes is how many there may be before forks are refused; 0 is no limit.
 	MaxSandboxes int
+	// Kernel, where set, is the code interpreter of all sandboxes.
+	Kernel http.Handler
 
 	mu        sync.Mutex
 	sandboxes map[string]*client.Sandbox
@@ -159,10 +161,12 @@ func (d *Door) toGuest(w http.ResponseWriter, r *http.Request, id string) {
 		refuse(w, 502, "The sandbox was not found")
 	case asleep:
 		refuse(w, 502, "The sandbox was not found running, for it is paused")
-	case r.Header.Get("E2b-Sandbox-Port") != "49983":
+	case !d.open(r.Header.Get("E2b-Sandbox-Port")):
 		refuse(w, 502, "The sandbox is running but port is not open")
 	case s.EnvdAccessToken != r.Header.Get("X-Access-Token"):
 		refuse(w, 401, "unauthorized access")
+	case r.Header.Get("E2b-Sandbox-Port") == kernelPort:
+		d.Kernel.ServeHTTP(w, r)
 	case d.guest == nil:
 		refuse(w, 502, "There is no guest")
 	default:
@@ -175,6 +179,13 @@ func (d *Door) toGuest(w http.ResponseWriter, r *http.Request, id string) {
 	}
 }
 
+const kernelPort = "49999"
+
+// open reports whether somebody listens on a port of the sandboxes.
+func (d *Door) open(port string) bool {
+	return port == "49983" || port == kernelPort && d.Kernel != nil
+}
+
 func (d *Door) create(w http.ResponseWriter, r *http.Request) {
 	var n client.NewSandbox
 	if err := json.NewDecoder(r.Body).Decode(&n); err != nil || n.TemplateID == "" {
@@ -182,7 +193,7 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.mu.Lock()
-	known := n.TemplateID == "base" || slices.ContainsFunc(d.snapshots, func(s client.Snapshot) bool { return s.SnapshotID == n.TemplateID })
+	known := n.TemplateID == "base" || n.TemplateID == "code-interpreter-v1" || slices.ContainsFunc(d.snapshots, func(s client.Snapshot) bool { return s.SnapshotID == n.TemplateID })
 	d.mu.Unlock()
 	if !known {
 		refuse(w, 404, fmt.Sprintf("template '%s' not found", n.TemplateID))
