@@ -29,15 +29,28 @@ error and the exit code are passed through. The program is not given to a shell.
 Ctrl-C and other signals are the program's, too; the third one kills it. Without
 a program, and in a terminal, a shell is opened.
 
+With --code, code runs in a kernel of the template code-interpreter-v1 instead:
+what it prints comes as it is printed, results as text, pictures as files
+(result-1.png, …; none that is there is written over). The exit code is 1 when
+the code failed; its traceback is on standard error.
+
 Without --timeout the sandbox lives as long as the program.`,
 		Example: `  atoll run -- python3 -c 'print(6*7)'
   atoll run -v --template base -e LANG=C -- sh -c 'echo $LANG; exit 3'
   tar c src | atoll run -- sh -c 'tar x && make -C src'
   atoll run -t -- top
-  atoll run --rm=false -- true       keep the sandbox afterwards`,
+  atoll run --rm=false -- true       keep the sandbox afterwards
+  atoll run --code 'import pandas; pandas.DataFrame({"a": [1, 2]})'
+  atoll run --code - --save plots < analysis.py`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.a = a
 			r.fixedTTL = cmd.Flags().Changed("timeout")
+			if err := r.codes.check(a, cmd, args); err != nil {
+				return asOurs(err)
+			}
+			if r.codes.given && !cmd.Flags().Changed("template") {
+				r.create.template = interpreterTemplate
+			}
 			code, err := r.run(cmd.Context(), args)
 			if r.verbose {
 				for _, l := range r.timing.lines() {
@@ -52,6 +65,7 @@ Without --timeout the sandbox lives as long as the program.`,
 	}
 	r.create.register(cmd)
 	r.program.register(cmd)
+	r.codes.register(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&r.remove, "rm", true, "remove the sandbox afterwards; --rm=false keeps it until its time-out")
 	f.BoolVarP(&r.verbose, "verbose", "v", false, "say how long each step took")
@@ -64,6 +78,7 @@ type runner struct {
 	a        *app
 	create   createFlags
 	program  programFlags
+	codes    codeFlags
 	remove   bool
 	verbose  bool
 	fixedTTL bool
@@ -71,7 +86,7 @@ type runner struct {
 }
 
 func (r *runner) run(ctx context.Context, words []string) (int, error) {
-	if len(words) == 0 {
+	if len(words) == 0 && !r.codes.given {
 		if _, tty := isTerminal(r.a.in); !tty {
 			return 0, usage("%v", errNoCommand)
 		}
@@ -105,6 +120,10 @@ func (r *runner) run(ctx context.Context, words []string) (int, error) {
 	err = r.timing.measure("run program", func() (err error) {
 		if ctx.Err() != nil { // interrupted while it was made
 			return context.Cause(ctx)
+		}
+		if r.codes.given {
+			code, err = r.runCode(ctx, c.Guest(s), client.Code{Code: r.codes.code, Language: r.codes.language, Env: command.Env})
+			return err
 		}
 		code, err = r.a.attach(ctx, c.Guest(s).As(r.program.user), command, r.program.tty)
 		return err
