@@ -1,10 +1,30 @@
 // Loaded by each JavaScript kernel when it has started.
 
 import { createRequire } from "node:module";
+import nodeCrypto from "node:crypto";
 import process from "node:process";
 
 globalThis.require = createRequire(Deno.cwd() + "/");
 globalThis.__dirname = Deno.cwd();
+
+// Copies of a sandbox share its memory, and with it the state of the engine's
+// generator. Numbers come from the system instead, a few ahead, and not for long.
+(() => {
+  const ahead = new Uint32Array(256), keep = 1; // milliseconds
+  const clock = performance, system = crypto;
+  let next = ahead.length, drawn = 0;
+  Math.random = {
+    random() {
+      const now = clock.now();
+      if (next === ahead.length || now - drawn > keep) {
+        system.getRandomValues(ahead);
+        next = 0;
+        drawn = now;
+      }
+      return (ahead[next++] * 2 ** 21 + (ahead[next++] >>> 11)) / 2 ** 53;
+    },
+  }.random;
+})();
 
 // What is printed goes out as messages in order with results. Deno's own way,
 // through pipes, lets a kernel say that it is idle before the last lines are out.
@@ -48,5 +68,61 @@ globalThis.__dirname = Deno.cwd();
   internal.jupyter.broadcastResult = async (...result) => {
     await flush();
     await showResult(...result);
+  };
+})();
+
+// What is random comes from the system, which gives each copy of a sandbox
+// other bytes. Deno draws ahead, from a state that copies would have in common.
+(() => {
+  const system = Deno.openSync("/dev/urandom");
+
+  function fill(bytes) {
+    for (let n = 0; n < bytes.length; ) n += system.readSync(bytes.subarray(n));
+    return bytes;
+  }
+
+  // Math.random is the generator sfc32, seeded anew after some numbers and
+  // whenever code has waited for something, as it does at its end.
+  const seed = new Uint32Array(4);
+  const seedBytes = new Uint8Array(seed.buffer);
+  let left = 0;
+
+  function next() {
+    const sum = (seed[0] + seed[1] + seed[3]) >>> 0;
+    seed[3] += 1;
+    seed[0] = seed[1] ^ (seed[1] >>> 9);
+    seed[1] = seed[2] + (seed[2] << 3);
+    seed[2] = ((seed[2] << 21) | (seed[2] >>> 11)) + sum;
+    return sum;
+  }
+
+  const stale = () => (left = 0);
+  Math.random = function random() {
+    if (left-- <= 0) {
+      fill(seedBytes);
+      left = 256;
+      queueMicrotask(stale);
+    }
+    return ((next() >>> 5) * 0x4000000 + (next() >>> 6)) / 0x20000000000000;
+  };
+
+  const { getRandomValues } = crypto;
+  crypto.getRandomValues = (array) => {
+    getRandomValues.call(crypto, array); // checks what it is given
+    fill(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+    return array;
+  };
+  crypto.randomUUID = nodeCrypto.randomUUID = () => {
+    const bytes = fill(new Uint8Array(16));
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    const hex = Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  };
+  const { randomBytes } = nodeCrypto;
+  nodeCrypto.randomBytes = (size, done) => {
+    const bytes = fill(randomBytes(size));
+    if (!done) return bytes;
+    queueMicrotask(() => done(null, bytes));
   };
 })();
