@@ -7,25 +7,6 @@ import process from "node:process";
 globalThis.require = createRequire(Deno.cwd() + "/");
 globalThis.__dirname = Deno.cwd();
 
-// Copies of a sandbox share its memory, and with it the state of the engine's
-// generator. Numbers come from the system instead, a few ahead, and not for long.
-(() => {
-  const ahead = new Uint32Array(256), keep = 1; // milliseconds
-  const clock = performance, system = crypto;
-  let next = ahead.length, drawn = 0;
-  Math.random = {
-    random() {
-      const now = clock.now();
-      if (next === ahead.length || now - drawn > keep) {
-        system.getRandomValues(ahead);
-        next = 0;
-        drawn = now;
-      }
-      return (ahead[next++] * 2 ** 21 + (ahead[next++] >>> 11)) / 2 ** 53;
-    },
-  }.random;
-})();
-
 // What is printed goes out as messages in order with results. Deno's own way,
 // through pipes, lets a kernel say that it is idle before the last lines are out.
 (() => {
