@@ -151,6 +151,9 @@ func (b *bench) run() (err error) {
 	if err := b.with(b.cold, "--pool", "0", "--pool-max", "0", "--cold"); err != nil {
 		return err
 	}
+	if err := b.interpreter(); err != nil {
+		return err
+	}
 	return b.containers(rootfs)
 }
 

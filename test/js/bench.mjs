@@ -6,7 +6,10 @@
 //   node bench.mjs bulk RUNS           100 MiB up and down, in MiB per second
 //   node bench.mjs sleep RUNS MIB      pause and resume with so much memory in use
 //   node bench.mjs fork RUNS COPIES    a fork, until all copies answer
+//   node bench.mjs code RUNS           create until the first code has answered
+//   node bench.mjs executions RUNS     code in a kernel, its output, what it leaves
 import { Sandbox } from 'e2b'
+import { Sandbox as Interpreter } from '@e2b/code-interpreter'
 
 const [what, runs] = [process.argv[2], Number(process.argv[3])]
 const bulk = 100
@@ -172,6 +175,52 @@ print(socket.create_connection(('127.0.0.1', 7000)).recv(99).decode())"`)).stdou
     }
   }
   await Promise.all([idle.kill(), sbx.kill()])
+  return out
+}
+
+measure.code = async () => {
+  const code = []
+  for (let i = -3; i < runs; i++) { // the first few warm the client and the pool up
+    await poolFilled()
+    let sbx
+    const took = await timed(async () => {
+      sbx = await Interpreter.create({ timeoutMs: 60_000 })
+      const { text } = await sbx.runCode('1+1')
+      if (text !== '2') throw new Error(`1+1 is ${text}`)
+    })
+    if (i >= 0) code.push(took)
+    await sbx.kill()
+  }
+  return { code }
+}
+
+measure.executions = async () => {
+  const sbx = await Interpreter.create({ timeoutMs: 600_000 })
+  await sbx.runCode('x = 0')
+  const many = async (count) => {
+    const took = []
+    for (let i = 0; i < count; i++) took.push(await timed(() => sbx.runCode('x+=1')))
+    return took
+  }
+  // What all processes inside hold, in MiB.
+  const held = async () => {
+    const sum = "cat /proc/[0-9]*/status | awk '/^VmRSS/ { kb += $2 } END { print kb }'"
+    return Number((await sbx.commands.run(sum)).stdout) / 1024
+  }
+  await many(100)
+  const before = await held()
+  const execution = (await many(1000)).slice(-runs)
+  const out = { execution, output: [], grown: [(await held()) - before] }
+  const lines = 10_000
+  for (let i = -1; i < 5; i++) {
+    let size = 0
+    const took = await timed(() => sbx.runCode(`for _ in range(${lines}): print('x' * 999)`, {
+      onStdout: (m) => { size += m.line.length },
+    }))
+    if (size !== lines * 1000) throw new Error(`${size} bytes of output came`)
+    if (i >= 0) out.output.push(lines / took)
+  }
+  await sbx.kill()
   return out
 }
 
