@@ -35,6 +35,8 @@ type runContext struct {
 	// process is nil before the first start, and when the one before was
 	// reported to have ended.
 	process *process
+	// note is what the next client is to be told, as nobody else was.
+	note string
 	// applied are the machine's variables as the kernel has them.
 	applied map[string]string
 	// reason is why a kernel was ended by us.
@@ -44,20 +46,19 @@ type runContext struct {
 	removed bool
 }
 
-// live returns the context's kernel, started if need be, and what to tell the
-// client about that. The caller has the turn.
-func (c *runContext) live(ctx context.Context) (p *process, note string, err error) {
+// live returns the context's kernel, started if need be. The caller has the turn.
+func (c *runContext) live(ctx context.Context) (p *process, err error) {
 	c.mu.Lock()
 	p, removed := c.process, c.removed
 	c.mu.Unlock()
 	if removed {
-		return nil, "", errRemoved
+		return nil, errRemoved
 	}
 	if p != nil && p.alive() {
-		return p, "", nil
+		return p, nil
 	}
 	if p != nil {
-		note = fmt.Sprintf("The kernel had ended (%s) and was started again; variables are lost.\n", describe(p.status))
+		c.tellNext(fmt.Sprintf("The kernel had ended (%s) and was started again; variables are lost.", describe(p.status)))
 	}
 	vars := c.host.Environment()
 	wanted := maps.Clone(vars)
@@ -67,7 +68,7 @@ func (c *runContext) live(ctx context.Context) (p *process, note string, err err
 	maps.Copy(wanted, c.env)
 	p, err = launch(ctx, c.host, c.spec, c.cwd, wanted)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	c.mu.Lock()
 	c.process, c.applied, c.reason = p, vars, ""
@@ -75,9 +76,25 @@ func (c *runContext) live(ctx context.Context) (p *process, note string, err err
 	c.mu.Unlock()
 	if removed {
 		p.stop()
-		return nil, "", errRemoved
+		return nil, errRemoved
 	}
-	return p, note, nil
+	return p, nil
+}
+
+// tellNext leaves a note for the next client.
+func (c *runContext) tellNext(note string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.note = note + "\n"
+}
+
+// takeNote returns the note for this client.
+func (c *runContext) takeNote() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	note := c.note
+	c.note = ""
+	return note
 }
 
 // lost forgets a kernel that ended while code ran, and returns why it did.
@@ -120,8 +137,9 @@ func (c *runContext) restart(ctx context.Context) error {
 	if c.process != nil && !c.process.alive() {
 		c.process = nil // as asked for; nothing to tell the next client
 	}
+	c.note = ""
 	c.mu.Unlock()
-	_, _, err := c.live(context.WithoutCancel(ctx))
+	_, err := c.live(context.WithoutCancel(ctx))
 	return err
 }
 

@@ -33,6 +33,18 @@ type execution struct {
 type part struct {
 	code   string
 	silent bool
+	// barrier is no code but a question, whose answer comes when all that
+	// came before has been published.
+	barrier bool
+}
+
+// request returns the kind and the content of a part's message.
+func (p part) request() (kind string, content []byte, err error) {
+	if p.barrier {
+		return "kernel_info_request", []byte("{}"), nil
+	}
+	content, err = executeContent(p.code, p.silent)
+	return "execute_request", content, err
 }
 
 // begin sends the kernel code to run one after another. What is published is
@@ -42,21 +54,21 @@ func (p *process) begin(parts ...part) (*execution, error) {
 		process: p, output: newOutput(),
 		began: make(chan struct{}), finished: make(chan struct{}),
 	}
-	ids, contents := make([]string, len(parts)), make([][]byte, len(parts))
+	messages := make([][][]byte, len(parts))
 	for i, part := range parts {
-		content, err := executeContent(part.code, part.silent)
+		kind, content, err := part.request()
 		if err != nil {
 			return nil, err
 		}
-		ids[i], contents[i] = p.session.next(), content
-		e.last = ids[i]
-		if !part.silent {
-			e.id = ids[i]
+		e.last = p.session.next()
+		if !part.silent && !part.barrier {
+			e.id = e.last
 		}
+		messages[i] = p.session.encode(p.sign, e.last, kind, content)
 	}
 	p.current.Store(e)
-	for i, id := range ids {
-		if err := p.request(p.shell, id, "execute_request", contents[i]); err != nil {
+	for _, frames := range messages {
+		if err := p.shell.send(frames...); err != nil {
 			p.current.Store(nil)
 			return nil, fmt.Errorf("send code to the kernel: %w", err)
 		}
@@ -140,7 +152,7 @@ func (e *execution) holdBack() {
 
 // replied takes a reply to one of the requests.
 func (e *execution) replied(m *message) {
-	if m.parent == e.id {
+	if m.parent == e.id && m.kind == "execute_reply" {
 		e.mu.Lock()
 		if status := stringField(m.content, "status"); status == "error" || status == "aborted" || status == "abort" {
 			e.failure = m.content

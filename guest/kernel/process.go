@@ -119,7 +119,7 @@ func (p *process) runSilently(code string) {
 	if code == "" {
 		return
 	}
-	e, err := p.begin(part{code, true})
+	e, err := p.begin(part{code: code, silent: true})
 	if err != nil {
 		return // it has ended, as who uses it will see
 	}
@@ -370,7 +370,7 @@ func (p *process) published(m *message) {
 
 func (p *process) replied(m *message) {
 	closeOnce(p.answered)
-	if e := p.current.Load(); e != nil && m.kind == "execute_reply" {
+	if e := p.current.Load(); e != nil {
 		e.replied(m)
 	}
 }
@@ -386,7 +386,7 @@ func closeOnce(c chan struct{}) {
 
 // interrupt asks the kernel to stop what it runs.
 func (p *process) interrupt() {
-	if p.spec.InterruptMode == "message" {
+	if p.spec.interruptedByMessage() {
 		_ = p.request(p.control, p.session.next(), "interrupt_request", []byte("{}")) // it has ended
 		return
 	}

@@ -71,7 +71,7 @@ func (s *Server) run(ctx context.Context, c *runContext, a *answer, in *executeR
 	if !c.started() {
 		a.begin()
 	}
-	p, note, err := c.live(s.life)
+	p, err := c.live(s.life)
 	if err != nil {
 		a.fail("KernelError", err)
 		return false
@@ -84,14 +84,14 @@ func (s *Server) run(ctx context.Context, c *runContext, a *answer, in *executeR
 		a.fail("EnvironmentError", err)
 		return false
 	}
-	e, err := p.begin(surround(before, in.Code, after)...)
+	e, err := p.begin(surround(before, in.Code, after, c.spec.publishesLate())...)
 	if err != nil {
 		a.fail("KernelError", err)
 		return false
 	}
 	defer p.current.Store(nil)
 	defer e.output.close()
-	if note != "" {
+	if note := c.takeNote(); note != "" {
 		quoted := appendString(nil, note)
 		e.output.text("stderr", quoted[1:len(quoted)-1])
 	}
@@ -104,7 +104,10 @@ func (s *Server) run(ctx context.Context, c *runContext, a *answer, in *executeR
 		if p.alive() {
 			return false
 		}
-		_, ours := c.lost(p)
+		why, ours := c.lost(p)
+		if !ours {
+			c.tellNext(why)
+		}
 		return !ours
 	}
 	select {
@@ -126,14 +129,17 @@ func (s *Server) run(ctx context.Context, c *runContext, a *answer, in *executeR
 }
 
 // surround returns code with what runs silently before and after it.
-func surround(before, code, after string) []part {
-	parts := make([]part, 0, 3)
+func surround(before, code, after string, barrier bool) []part {
+	parts := make([]part, 0, 4)
 	if before != "" {
-		parts = append(parts, part{before, true})
+		parts = append(parts, part{code: before, silent: true})
 	}
-	parts = append(parts, part{code, false})
+	parts = append(parts, part{code: code})
+	if barrier {
+		parts = append(parts, part{barrier: true})
+	}
 	if after != "" {
-		parts = append(parts, part{after, true})
+		parts = append(parts, part{code: after, silent: true})
 	}
 	return parts
 }

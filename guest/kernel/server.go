@@ -231,7 +231,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.turn.token <- struct{}{} // new, so it is free
-	_, _, err = c.live(s.life)
+	_, err = c.live(s.life)
 	c.turn.release()
 	if err != nil {
 		s.forget(c)
@@ -363,7 +363,7 @@ func (s *Server) restart(w http.ResponseWriter, r *http.Request) {
 func (s *Server) warm(c *runContext) {
 	s.tasks.Go(func() {
 		defer c.turn.release()
-		p, _, err := c.live(s.life)
+		p, err := c.live(s.life)
 		switch {
 		case err == nil:
 			p.runSilently(c.warm)

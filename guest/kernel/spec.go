@@ -59,6 +59,18 @@ func (s *spec) overUnixSocket() bool {
 	return s.language == "python" || s.language == "bash"
 }
 
+// interruptedByMessage reports that a signal is not how the kernel is
+// interrupted. Deno's would end, with all variables, whatever its kernelspec says.
+func (s *spec) interruptedByMessage() bool {
+	return s.InterruptMode == "message" || filepath.Base(s.Argv[0]) == "deno"
+}
+
+// publishesLate reports that the kernel may publish a result after it has said
+// that it is idle: Deno's does not wait for its own message.
+func (s *spec) publishesLate() bool {
+	return s.language == "javascript" || s.language == "typescript"
+}
+
 // aliases are other names for languages; those with two have the first that
 // there is a kernel for.
 var aliases = map[string][]string{

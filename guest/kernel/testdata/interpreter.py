@@ -1,6 +1,8 @@
 """Drives the kernel server with the published SDK for Python."""
 
 import asyncio
+import os
+import sys
 import time
 
 from e2b_code_interpreter import AsyncSandbox, Sandbox
@@ -80,3 +82,5 @@ async def several():
 
 
 asyncio.run(several())
+sys.stdout.flush()
+os._exit(0)  # the SDK's transport may abort while the interpreter ends
