@@ -18,7 +18,15 @@ import (
 	"github.com/atoll-cloud/atoll/client/doortest"
 )
 
-func TestMain(m *testing.M) { doortest.Main(m) }
+// asAtoll is the variable that makes the test's binary the program itself.
+const asAtoll = "ATOLL_TEST_AS_ATOLL"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asAtoll) != "" {
+		main()
+	}
+	doortest.Main(m)
+}
 
 // withGuest is a command line whose sandboxes are the real guest daemon, and one
 // sandbox, box1.

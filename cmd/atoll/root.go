@@ -42,7 +42,7 @@ credentials.json that "atoll up" writes into its data directory.`,
 	)
 	for group, cmds := range map[string][]*cobra.Command{
 		"server": {newUp(a), newEnv(a), newDoctor(a)},
-		"sandbox": {newRun(a), newCreate(a), newLs(a), newKill(a), newExec(a), newShell(a), newKernel(a), newCp(a), newLogs(a), newTemplates(a),
+		"sandbox": {newRun(a), newCreate(a), newLs(a), newKill(a), newExec(a), newShell(a), newKernel(a), newMCP(a), newCp(a), newLogs(a), newTemplates(a),
 			newPause(a), newResume(a), newFork(a), newSnapshot(a)},
 		"account": {newKeys(a)},
 	} {
