@@ -207,7 +207,7 @@ measure.executions = async () => {
     const sum = "cat /proc/[0-9]*/status | awk '/^VmRSS/ { kb += $2 } END { print kb }'"
     return Number((await sbx.commands.run(sum)).stdout) / 1024
   }
-  await many(100)
+  await many(500)
   const before = await held()
   const execution = (await many(1000)).slice(-runs)
   const out = { execution, output: [], grown: [(await held()) - before] }
