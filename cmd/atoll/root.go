@@ -71,6 +71,9 @@ run, exec and shell pass on the exit code of the program in the sandbox, and add
   125  Atoll itself failed (no connection, no such sandbox, …)
   126  the program cannot be executed
   127  the program was not found
-  128+n  the program was ended by signal n`,
+  128+n  the program was ended by signal n
+
+run --code and kernel end with 1 where the code failed, with 130 where Ctrl-C
+interrupted it, and with 125 where Atoll itself failed.`,
 	}
 }
