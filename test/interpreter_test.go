@@ -10,12 +10,19 @@ import (
 	"time"
 )
 
-// interpreter are the flags of a server that has the template of the
+// upWithInterpreter starts a server that has the template of the
 // code-interpreter SDKs too. It is built once per data directory.
-var interpreter = []string{"--templates", "base,code-interpreter-v1"}
+func upWithInterpreter(t *testing.T) *server {
+	t.Helper()
+	s := up(t, "--templates", "base,code-interpreter-v1")
+	if err := s.AwaitTemplate(t.Context(), "code-interpreter-v1"); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
 
 func TestCodeInterpreterSDKs(t *testing.T) {
-	s := up(t, interpreter...)
+	s := upWithInterpreter(t)
 	t.Run("js", func(t *testing.T) { runSuite(t, s.in(t), "js", javaScript("interpreter/*.test.mjs")) })
 	t.Run("py", func(t *testing.T) { runSuite(t, s.in(t), "py", python("interpreter_*.py")) })
 }
@@ -23,7 +30,7 @@ func TestCodeInterpreterSDKs(t *testing.T) {
 // TestExamples runs agents of frameworks, with a script in place of the model.
 // CrewAI brings more than a gigabyte, so it is run where it is asked for.
 func TestExamples(t *testing.T) {
-	s := up(t, interpreter...)
+	s := upWithInterpreter(t)
 	names := []string{"langchain", "openai-agents"}
 	if os.Getenv("ATOLL_TEST_CREWAI") != "" {
 		names = append(names, "crewai")

@@ -52,6 +52,9 @@ func (b *bench) codeInWarm(s *harness.Server) error {
 
 // firstCode measures creates until run_code('1+1') has answered.
 func (b *bench) firstCode(s *harness.Server, report func([]float64)) error {
+	if err := s.AwaitTemplate(b.ctx, "code-interpreter-v1"); err != nil {
+		return err
+	}
 	f, err := b.sdk(s, "code", max(b.runs/5, 5))
 	if err != nil {
 		return err
