@@ -20,7 +20,10 @@ const (
 	// reseedCall bounds what a function that is called for us may take.
 	reseedCall = 5 * time.Second
 	// reseedRound bounds the first round: whom it does not come to is busy.
-	reseedRound = 250 * time.Millisecond
+	// Where the host has no processor to spare, all take their time.
+	reseedRound = time.Second
+	// reseedWait is how long the copy waits for those that were busy.
+	reseedWait = 300 * time.Millisecond
 	// reseedEnd is when processes that never came to such a place are left
 	// alone, and reseedPause how long they have before the second attempt.
 	reseedEnd   = 3 * time.Second
@@ -35,9 +38,9 @@ var (
 
 // reseed gives the random number generators that live in running processes new
 // seeds: a copy of a machine must not draw the numbers that the machine it was
-// copied of draws. The kernel's own differs by itself. It returns after a first
-// round over all processes; those that were busy are tried again until
-// reseedEnd, by a goroutine that ends on its own.
+// copied of draws. The kernel's own differs by itself. It returns when all have
+// them or after some rounds over all processes; those that are still busy are
+// tried again until reseedEnd, by a goroutine that ends on its own.
 func (s *Server) reseed() {
 	first := make(chan struct{})
 	go func() {
@@ -46,6 +49,12 @@ func (s *Server) reseed() {
 		runtime.LockOSThread()
 		begin := time.Now()
 		seeded, busy := s.reseedAll(processes(), begin.Add(reseedRound))
+		for len(busy) > 0 && time.Since(begin) < reseedWait {
+			time.Sleep(reseedPause)
+			var again int
+			again, busy = s.reseedAll(busy, begin.Add(reseedRound))
+			seeded += again
+		}
 		close(first)
 		s.log.Write("info", "gave running processes new random seeds", "processes", strconv.Itoa(seeded),
 			"busy", strconv.Itoa(len(busy)), "took", time.Since(begin).String())
