@@ -1,6 +1,7 @@
 # make run     build Atoll, start it and see what it does
 # make test    everything that must hold; needs root
 # make bench   how fast it is, beside an alternative
+# make examples  agent frameworks at work, which take a while to install
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -56,6 +57,12 @@ test: ## everything that must hold
 	@export ATOLL_TEST_BUILT=1; code=0; \
 	{ go test -json -timeout 15m $(ROOMS) || code=1; go test -json -timeout 30m ./test || code=1; exit $$code; } \
 		| go run ./test/tally
+
+EXAMPLES ?= langchain openai-agents crewai
+
+.PHONY: examples
+examples: build sdks ## the examples with agent frameworks, which are large
+	@ATOLL_TEST_BUILT=1 ATOLL_TEST_EXAMPLES="$(EXAMPLES)" go test -count=1 -timeout 60m -run TestExamples ./test
 
 .PHONY: bench
 bench: ## the figures, as a table
