@@ -59,7 +59,7 @@ func (e *Engine) loadTemplates(ctx context.Context) error {
 		if !e.config.has(b.name) {
 			continue
 		}
-		there, err := e.isBuilt(ctx, b)
+		_, there, err := e.builtRecord(ctx, b)
 		if err != nil {
 			return fmt.Errorf("template %q: %w", b.name, err)
 		}
@@ -89,27 +89,19 @@ func (e *Engine) buildMissing(missing []builtin) {
 	}
 }
 
-// isBuilt reports whether the current build of a template is there.
-func (e *Engine) isBuilt(ctx context.Context, b builtin) (bool, error) {
-	record, err := e.builtRecord(ctx, b)
-	return record.BuildID == e.buildID(b) && e.hasTree(record.tree()), err
-}
-
-func (e *Engine) builtRecord(ctx context.Context, b builtin) (record Template, err error) {
+// builtRecord returns the record of a template's last build, empty if there was
+// none, and whether that build is current and there.
+func (e *Engine) builtRecord(ctx context.Context, b builtin) (record Template, there bool, err error) {
 	_, err = e.built.Get(ctx, b.name, &record)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return record, fmt.Errorf("read its record: %w", err)
+		return record, false, fmt.Errorf("read its record: %w", err)
 	}
-	return record, nil
+	return record, record.BuildID == e.buildID(b) && e.hasTree(record.tree()), nil
 }
 
 // loadTemplate makes a built-in template known, and builds it first if need be.
 func (e *Engine) loadTemplate(ctx context.Context, b builtin, progress func(Progress)) error {
-	there, err := e.isBuilt(ctx, b)
-	if err != nil {
-		return err
-	}
-	record, err := e.builtRecord(ctx, b)
+	record, there, err := e.builtRecord(ctx, b)
 	if err != nil {
 		return err
 	}

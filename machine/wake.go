@@ -125,9 +125,6 @@ func (r *Machine) timeLeft(spec ResumeSpec) time.Duration {
 // guest is gone and the machine can be restored from its image instead.
 func (e *Engine) thaw(ctx context.Context, m *instance, reason string, awake func(*Machine)) (bool, error) {
 	record, g := m.record(), m.live()
-	if err := g.slot.SetPolicy(record.Network); err != nil {
-		return false, fmt.Errorf("set the network policy: %w", err)
-	}
 	if err := e.move(ctx, m, Running, reason, awake); err != nil {
 		return false, err
 	}
