@@ -94,11 +94,14 @@ func openTree(root, name string) (*os.File, error) {
 	return openDirAt(h, treeEntry)
 }
 
-// withNewHolder runs f in the holder for a new tree. If f finds that the holder
-// was tidied away meanwhile it is made again; if f fails it is tidied away.
+// withNewHolder runs f in the holder for a new tree. If the holder or one above
+// it is tidied away meanwhile it is made again; if f fails it is tidied away.
 func withNewHolder(root, name string, f func(holder *os.File) error) error {
 	for try := 0; ; try++ {
 		h, err := openHolder(root, name, true)
+		if errors.Is(err, os.ErrNotExist) && try < 100 {
+			continue
+		}
 		if err != nil {
 			return err
 		}
