@@ -68,6 +68,10 @@ type Init struct {
 	// watchers are removed, and random number generators in running processes
 	// get new seeds.
 	Copy bool `json:"copy,omitempty"`
+
+	// Sprite is set for machines that are sprites: the daemon starts their
+	// services and serves SpritePath.
+	Sprite *SpriteInit `json:"sprite,omitempty"`
 }
 
 // LogLine is one line of the guest daemon's standard output: the machine's log.
