@@ -113,6 +113,14 @@ func (a *Accounts) Keys(team string) []Key {
 	return list
 }
 
+// HasKey reports whether a team has the API key with this id.
+func (a *Accounts) HasKey(team, id string) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	k, ok := a.keys[id]
+	return ok && k.Team == team
+}
+
 // RenameKey gives a team's key another name.
 func (a *Accounts) RenameKey(ctx context.Context, team, id, name string) (Key, error) {
 	name, err := checkName(name)

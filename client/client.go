@@ -108,8 +108,12 @@ type call struct {
 	method string
 	path   []string // segments, not yet escaped
 	query  url.Values
-	in     any // sent as JSON unless nil
-	out    any // filled from JSON unless nil
+	in     any       // sent as JSON unless nil
+	body   io.Reader // sent as it is, where in is nil
+	out    any       // filled from JSON unless nil
+	// sprites asks the Sprites door, which takes the key as a bearer token.
+	sprites bool
+	accept  string // media type asked for; empty: any
 }
 
 // answer is what is told beside the body of a success.
@@ -121,39 +125,11 @@ type answer struct {
 // do sends a call and returns what the answer says beside its body. Answers
 // outside 2xx become an *Error.
 func (c *Client) do(ctx context.Context, k call) (answer, error) {
-	var body io.Reader
-	if k.in != nil {
-		b, err := json.Marshal(k.in)
-		if err != nil {
-			return answer{}, fmt.Errorf("encode request: %w", err)
-		}
-		body = bytes.NewReader(b)
-	}
-	u := *c.api
-	u.RawPath, u.Path = joinPath(c.api.EscapedPath(), k.path), c.api.Path+"/"+strings.Join(k.path, "/")
-	u.RawQuery = k.query.Encode()
-	req, err := http.NewRequestWithContext(ctx, k.method, u.String(), body)
+	res, err := c.open(ctx, k)
 	if err != nil {
-		return answer{}, fmt.Errorf("make request: %w", err)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	req.Header.Set("User-Agent", c.cfg.UserAgent)
-	switch {
-	case c.cfg.APIKey != "":
-		req.Header.Set("X-API-Key", c.cfg.APIKey)
-	case c.cfg.AdminToken != "":
-		req.Header.Set("X-Admin-Token", c.cfg.AdminToken)
-	}
-	res, err := c.http.Do(req)
-	if err != nil {
-		return answer{}, unreachable(c.api, err)
+		return answer{}, err
 	}
 	defer res.Body.Close()
-	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return answer{}, readError(res)
-	}
 	told := answer{status: res.StatusCode, header: res.Header}
 	if k.out == nil {
 		return told, nil
@@ -162,6 +138,60 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 		return told, fmt.Errorf("read answer of %s /%s: %w", k.method, strings.Join(k.path, "/"), err)
 	}
 	return told, nil
+}
+
+// open sends a call and returns the answer, whose body the caller closes.
+// Answers outside 2xx become an *Error.
+func (c *Client) open(ctx context.Context, k call) (*http.Response, error) {
+	body, contentType := k.body, "application/octet-stream"
+	if k.in != nil {
+		b, err := json.Marshal(k.in)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		body, contentType = bytes.NewReader(b), "application/json"
+	}
+	req, err := http.NewRequestWithContext(ctx, k.method, c.address(k), body)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", contentType)
+	}
+	c.identify(req.Header, k)
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, unreachable(c.api, err)
+	}
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		defer res.Body.Close()
+		return nil, readError(res)
+	}
+	return res, nil
+}
+
+// address is where a call goes.
+func (c *Client) address(k call) string {
+	u := *c.api
+	u.RawPath, u.Path = joinPath(c.api.EscapedPath(), k.path), c.api.Path+"/"+strings.Join(k.path, "/")
+	u.RawQuery = k.query.Encode()
+	return u.String()
+}
+
+// identify says who is asking.
+func (c *Client) identify(h http.Header, k call) {
+	h.Set("User-Agent", c.cfg.UserAgent)
+	if k.accept != "" {
+		h.Set("Accept", k.accept)
+	}
+	switch {
+	case c.cfg.APIKey != "" && k.sprites:
+		h.Set("Authorization", "Bearer "+c.cfg.APIKey)
+	case c.cfg.APIKey != "":
+		h.Set("X-API-Key", c.cfg.APIKey)
+	case c.cfg.AdminToken != "":
+		h.Set("X-Admin-Token", c.cfg.AdminToken)
+	}
 }
 
 // pages gets a listing page by page. The query must not be used afterwards.

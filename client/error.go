@@ -78,8 +78,9 @@ func Status(err error) int {
 // IsNotFound reports whether err says that what was asked for does not exist.
 func IsNotFound(err error) bool { return Status(err) == http.StatusNotFound }
 
-// readError turns an answer into an *Error. It understands the door's shape
-// ({code, message, error_code}) and plain text; anything else stays unread.
+// readError turns an answer into an *Error. It understands the doors' shapes
+// ({code, message, error_code}, and {error, message} of sprites) and plain
+// text; anything else stays unread.
 func readError(res *http.Response) error {
 	e := &Error{Status: res.StatusCode}
 	b, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
@@ -89,12 +90,23 @@ func readError(res *http.Response) error {
 	var shape struct {
 		Message   string `json:"message"`
 		ErrorCode string `json:"error_code"`
+		Error     string `json:"error"`
 	}
 	switch {
-	case json.Unmarshal(b, &shape) == nil && shape.Message != "":
-		e.Message, e.Code = shape.Message, shape.ErrorCode
+	case json.Unmarshal(b, &shape) == nil && first(shape.Message, shape.Error) != "":
+		e.Message, e.Code = first(shape.Message, shape.Error), first(shape.ErrorCode, shape.Error)
 	case strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain"):
 		e.Message = strings.TrimSpace(string(b))
 	}
 	return e
+}
+
+// first is the first text that is not empty.
+func first(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
 }

@@ -20,6 +20,9 @@ import (
 type Engine interface {
 	// Get returns a machine that is not ended, or machine.ErrNotFound.
 	Get(id string) (machine.Machine, error)
+	// AtHost returns the machine whose URL has this label as its first, or
+	// machine.ErrNotFound.
+	AtHost(label string) (machine.Machine, error)
 	// Dial connects to a TCP port in a machine. It fails with
 	// machine.ErrNotFound, ErrPortClosed or ErrUnavailable.
 	Dial(ctx context.Context, id string, port int) (net.Conn, error)
@@ -43,6 +46,11 @@ type Config struct {
 	Domain string
 	// Fallback answers requests that are for no guest: the APIs.
 	Fallback http.Handler
+	// Visitors decides who may visit the URLs of sprites. Nil lets in nobody.
+	Visitors Visitors
+	// VisitKey signs the cookies of people who have shown that they may visit;
+	// nil draws one, and they must show it again after a restart.
+	VisitKey []byte
 	Logger   *slog.Logger
 	// MaxRequests is how many requests and open tunnels one machine may hold
 	// at a time; 0 takes 1024.
@@ -54,6 +62,7 @@ type Edge struct {
 	engine      Engine
 	domain      string
 	fallback    http.Handler
+	visits      visits
 	log         *slog.Logger
 	maxRequests int64
 	machines    *entries
@@ -66,6 +75,7 @@ func New(c Config) *Edge {
 		engine:      c.Engine,
 		domain:      c.Domain,
 		fallback:    c.Fallback,
+		visits:      newVisits(c.Visitors, c.VisitKey),
 		log:         c.Logger,
 		maxRequests: int64(c.MaxRequests),
 		machines:    newEntries(c.Engine),
@@ -90,8 +100,16 @@ func (e *Edge) Close() { e.machines.close() }
 
 // ServeHTTP carries the request to its guest or to the APIs.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if m, ok := e.spriteAt(r.Host); ok {
+		e.serveSprite(w, r, m)
+		return
+	}
 	t, forGuest, err := findTarget(r, e.domain)
 	if !forGuest {
+		if e.isStray(r) {
+			answerProblem(w, r, problemNoSprite())
+			return
+		}
 		if preflightNames(r, headerSandboxID) {
 			// The preflight of a request that its headers will route here: a
 			// browser sends it without them.
@@ -123,7 +141,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerPreflight(w, r)
 		return
 	}
-	e.forward(w, r, t, asleep)
+	e.forward(w, r, &route{target: t, answer: answerProblem}, asleep)
 }
 
 // refuse returns why the request may not go to its target, or nil and whether
@@ -144,23 +162,33 @@ func (e *Edge) refuse(r *http.Request, t target) (asleep bool, p *problem) {
 		e.log.Error("finding the machine of a request failed", "machine", t.id, "error", err)
 		return false, problemUnavailable(t)
 	}
-	switch m.State {
-	case machine.Running, machine.Frozen, machine.Stored:
-	case machine.Creating:
-		return false, problemUnavailable(t)
-	default:
+	if m.Kind == machine.KindSprite { // has a URL of its own, with its own rules
 		return false, problemNotFound(t)
+	}
+	if p := refuseState(t, m.State); p != nil {
+		return false, p
 	}
 	return m.State.Asleep(), checkTraffic(r, t, m.TrafficToken)
 }
 
+// refuseState refuses requests to machines that no use can wake.
+func refuseState(t target, s machine.State) *problem {
+	switch s {
+	case machine.Running, machine.Frozen, machine.Stored:
+		return nil
+	case machine.Creating:
+		return problemUnavailable(t)
+	}
+	return problemNotFound(t)
+}
+
 // forward carries an admitted request to its guest, which it wakes if need be
 // and keeps awake until the request, stream or tunnel is over.
-func (e *Edge) forward(w http.ResponseWriter, r *http.Request, t target, asleep bool) {
-	n, open := e.machines.admit(t.id)
+func (e *Edge) forward(w http.ResponseWriter, r *http.Request, to *route, asleep bool) {
+	n, open := e.machines.admit(to.id)
 	defer e.machines.release(n)
 	if open > e.maxRequests {
-		answerProblem(w, r, problemTooMany(t, e.maxRequests))
+		to.answer(w, r, problemTooMany(to.target, e.maxRequests))
 		return
 	}
 	if r.ProtoMajor == 1 && r.ContentLength != 0 {
@@ -176,14 +204,23 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, t target, asleep 
 	}
 	up, leave, err := e.enter(r.Context(), n)
 	if err != nil {
-		e.answerNotEntered(w, r, t, err)
+		e.answerNotEntered(w, r, to, err)
 		return
 	}
 	defer leave()
 	if asleep {
 		up.afterSleep()
 	}
+	to.up = up
+	ctx := context.WithValue(r.Context(), routeKey{}, to)
+	r = r.WithContext(ctx)
+	if to.port == spritePort {
+		if to.port, err = up.spritePort(ctx, to.token); err != nil {
+			e.answerFailure(w, r, err)
+			return
+		}
+		to.token = ""
+	}
 	w.Header().Del(observe.RequestIDHeader) // modifyResponse sets it, once
-	ctx := context.WithValue(r.Context(), routeKey{}, &route{target: t, up: up})
-	e.proxy.ServeHTTP(w, r.WithContext(ctx))
+	e.proxy.ServeHTTP(w, r)
 }

@@ -38,7 +38,8 @@ func (e *Edge) enter(ctx context.Context, n *entry) (up *upstream, leave func(),
 }
 
 // answerNotEntered answers a request whose machine could not be entered.
-func (e *Edge) answerNotEntered(w http.ResponseWriter, r *http.Request, t target, err error) {
+func (e *Edge) answerNotEntered(w http.ResponseWriter, r *http.Request, to *route, err error) {
+	t := to.target
 	if r.Context().Err() != nil {
 		w.WriteHeader(statusClientGone)
 		return
@@ -55,7 +56,7 @@ func (e *Edge) answerNotEntered(w http.ResponseWriter, r *http.Request, t target
 		answerPreflight(w, r)
 		return
 	}
-	answerProblem(w, r, p)
+	to.answer(w, r, p)
 }
 
 // problemOfEnter translates what Engine.Enter fails with; nil for what it

@@ -20,6 +20,11 @@ import (
 type route struct {
 	target
 	up *upstream
+	// token is shown to the guest daemon by requests that only the host may
+	// send it; empty for those of clients.
+	token string
+	// answer is how the client is told what went wrong.
+	answer func(http.ResponseWriter, *http.Request, *problem)
 }
 
 type routeKey struct{}
@@ -46,6 +51,11 @@ func rewrite(p *httputil.ProxyRequest) {
 	for _, name := range dropped {
 		delete(out.Header, name)
 	}
+	if to.token != "" {
+		out.Header.Set(wire.ControlHeader, to.token)
+		out.Header.Del("Authorization") // the door has looked at it
+		out.Header.Del("Cookie")
+	}
 	if len(p.In.Trailer) > 0 {
 		// The values come after the body, into the map of the inbound request.
 		out.Trailer = p.In.Trailer
@@ -54,8 +64,9 @@ func rewrite(p *httputil.ProxyRequest) {
 	p.SetXForwarded()
 	// "Upgrade: h2c" would open a way past every check of this package for the
 	// requests that follow on the connection; the daemon upgrades nothing for
-	// clients.
-	if up := out.Header.Get("Upgrade"); up != "" && (to.port == wire.GuestPort || strings.Contains(strings.ToLower(up), "h2c")) {
+	// clients, and WebSockets for doors.
+	toDaemon := to.port == wire.GuestPort && (to.token == "" || !strings.EqualFold(out.Header.Get("Upgrade"), "websocket"))
+	if up := out.Header.Get("Upgrade"); up != "" && (toDaemon || strings.Contains(strings.ToLower(up), "h2c")) {
 		out.Header.Del("Upgrade")
 		out.Header.Del("Connection")
 		out.Header.Del("Http2-Settings")
@@ -116,7 +127,7 @@ func modifyResponse(res *http.Response) error {
 	// Alt-Svc speaks for the whole origin, which with routing by headers is
 	// that of the APIs.
 	res.Header.Del("Alt-Svc")
-	if to.port == wire.GuestPort {
+	if to.port == wire.GuestPort && to.token == "" {
 		res.Header.Set("Access-Control-Allow-Origin", "*")
 		res.Header.Set("Access-Control-Expose-Headers", "*")
 	}
@@ -141,6 +152,7 @@ func (e *Edge) answerFailure(w http.ResponseWriter, r *http.Request, err error) 
 	case to.up.ended.Err() != nil: // the edge is closing
 		p = problemUnavailable(to.target)
 	case errors.Is(err, machine.ErrPortClosed), errors.Is(err, syscall.ECONNREFUSED):
+		to.up.forgetPort()
 		p = problemPortClosed(to.target)
 	case errors.Is(err, context.DeadlineExceeded):
 		p = problemSilent(to.target)
@@ -151,7 +163,7 @@ func (e *Edge) answerFailure(w http.ResponseWriter, r *http.Request, err error) 
 	}
 	e.log.Debug("a request did not reach its guest", "request", observe.RequestID(r.Context()),
 		"machine", to.id, "port", to.port, "error", err)
-	answerProblem(w, r, p)
+	to.answer(w, r, p)
 }
 
 // gone reports whether a machine has ended or is about to. A guest's

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/atoll-cloud/atoll/wire"
@@ -34,6 +35,8 @@ type upstream struct {
 	daemon *http.Transport // to the guest daemon
 	ports  *http.Transport // to the guest's own ports
 	grpc   *http.Transport // for gRPC, which is HTTP/2 in every case
+
+	port atomic.Pointer[knownPort] // where a sprite's URL goes; nil: not known
 
 	ended context.Context // done when nothing may be dialed any more
 	end   context.CancelFunc
@@ -116,7 +119,7 @@ func (u *upstream) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	defer cancel()
 	stop := context.AfterFunc(u.ended, cancel)
 	defer stop()
-	c, err := u.all.engine.Dial(ctx, u.entry.id, port)
+	c, err := u.dialGuest(ctx, port)
 	if err != nil {
 		return nil, err
 	}

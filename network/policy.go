@@ -19,6 +19,10 @@ type Policy struct {
 	Deny []netip.Prefix `json:"deny,omitempty"`
 	// Allow opens destinations again that Deny closes; it wins over Deny.
 	Allow []netip.Prefix `json:"allow,omitempty"`
+	// Names, if there are any, close everything but Allow and the addresses
+	// that the machine's own resolver gave it for names that they allow. Names
+	// that no rule matches are denied. Deny changes nothing then.
+	Names []NameRule `json:"names,omitempty"`
 }
 
 // Validate tells whether the policy can be put in force.
@@ -33,16 +37,20 @@ func (p Policy) Validate() error {
 			}
 		}
 	}
-	return nil
+	return validateNames(p.Names)
 }
 
-// denied is what remains closed once Allow has been taken out of Deny.
+// denied is what remains closed once Allow has been taken out of Deny; what is
+// opened by name comes on top of that.
 func (p Policy) denied() []span {
+	if len(p.Names) > 0 {
+		return subtractSpans([]span{everything}, spansOf(p.Allow))
+	}
 	return subtractSpans(spansOf(p.Deny), spansOf(p.Allow))
 }
 
 // offline tells whether the policy closes the whole internet, and with it names.
 func (p Policy) offline() bool {
 	spans := spansOf(p.Deny)
-	return len(spans) == 1 && spans[0] == everything
+	return len(p.Names) == 0 && len(spans) == 1 && spans[0] == everything
 }
