@@ -201,7 +201,7 @@ func (u *upload) write(name string, content io.Reader) error {
 	if err := makeDirs(filepath.Dir(path), u.user); err != nil {
 		return fmt.Errorf("error creating the directories of '%s': %w", path, err)
 	}
-	if err := u.checkSpace(path); err != nil {
+	if err := CheckSpace(path, u.size); err != nil {
 		return err
 	}
 	file, created, err := openForWrite(path)
@@ -233,17 +233,18 @@ func (u *upload) fill(file *os.File, content io.Reader) error {
 	return err
 }
 
-// checkSpace refuses a body that cannot fit before an old file is truncated.
-func (u *upload) checkSpace(path string) error {
-	if u.size < spaceCheck {
+// CheckSpace refuses size bytes that cannot fit at path, before an old file is
+// truncated; -1 is a size that is not known. The error wraps ENOSPC.
+func CheckSpace(path string, size int64) error {
+	if size < spaceCheck {
 		return nil
 	}
 	var disk unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(path), &disk); err != nil {
 		return nil // the write itself will tell
 	}
-	if free := disk.Bavail * uint64(disk.Bsize); disk.Blocks > 0 && uint64(u.size) > free {
-		return withStatus(http.StatusInsufficientStorage, fmt.Errorf("not enough disk space available: %d bytes are free, %d are needed", free, u.size))
+	if free := disk.Bavail * uint64(disk.Bsize); disk.Blocks > 0 && uint64(size) > free {
+		return withStatus(http.StatusInsufficientStorage, fmt.Errorf("not enough disk space available: %d bytes are free, %d are needed: %w", free, size, unix.ENOSPC))
 	}
 	return nil
 }

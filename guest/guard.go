@@ -24,6 +24,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				writeError(w, withStatus(http.StatusUnauthorized, errors.New("this route belongs to the host")))
 				return
 			}
+			if strings.HasPrefix(r.URL.Path, wire.SpritePath) {
+				current.wait() // a client of the door is behind it
+			}
 		default:
 			current.wait()
 			if err := authorize(r, current.accessToken); err != nil {
@@ -79,10 +82,15 @@ func allowBrowser(w http.ResponseWriter, r *http.Request) (done bool) {
 	return true
 }
 
-// hostRoute serves what is neither public nor a fixed route.
+// hostRoute serves what is neither public nor a fixed route: tunnels, and what
+// other packages have mounted.
 func (s *Server) hostRoute(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == wire.TunnelPath {
 		s.tunnel(w, r)
+		return
+	}
+	if _, pattern := s.mounted.Handler(r); pattern != "" {
+		s.mounted.ServeHTTP(w, r)
 		return
 	}
 	writeError(w, withStatus(http.StatusNotFound, errors.New("no such route: "+r.URL.Path)))

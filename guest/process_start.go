@@ -19,8 +19,12 @@ import (
 // defaultPath is the PATH of processes when the machine's image sets none.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// errBadStart is reported for processes that cannot be started as asked.
-var errBadStart = errors.New("cannot start the process")
+var (
+	// errBadStart is reported for processes that cannot be started as asked.
+	errBadStart = errors.New("cannot start the process")
+	// errNoProgram is the reason when there is no such program.
+	errNoProgram = errors.New("is not an executable in PATH")
+)
 
 // launch is a process about to be started: what it runs and its side of the
 // pipes.
@@ -170,7 +174,7 @@ func lookPath(cmd, path string) (string, error) {
 			return candidate, nil
 		}
 	}
-	return "", fmt.Errorf("%w: %q is not an executable in PATH", errBadStart, cmd)
+	return "", fmt.Errorf("%w: %q %w", errBadStart, cmd, errNoProgram)
 }
 
 // connect opens the pipes or the terminal.
@@ -284,7 +288,7 @@ func startError(path string, err error) error {
 		return fmt.Errorf("start process '%s': the machine's limit of processes or memory is reached: %w", path, err)
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOEXEC) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.E2BIG) {
-		return fmt.Errorf("%w '%s': %v", errBadStart, path, err)
+		return fmt.Errorf("%w '%s': %w", errBadStart, path, err)
 	}
 	return fmt.Errorf("start process '%s': %w", path, err)
 }

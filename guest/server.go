@@ -52,6 +52,8 @@ type Server struct {
 	http       *http.Server
 	// connections are those of http and of tunnels.
 	connections *connections
+	// mounted are the routes of other packages, which belong to the host.
+	mounted *http.ServeMux
 }
 
 // New returns a server that has not started to listen.
@@ -73,6 +75,7 @@ func New(config Config) *Server {
 		metadata: newMetadataStore(),
 
 		connections: newConnections(),
+		mounted:     http.NewServeMux(),
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -117,6 +120,10 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("/", s.hostRoute)
 	return s.guard(mux)
 }
+
+// Mount serves a pattern (as of http.ServeMux) to requests that carry the
+// control token. Patterns must not overlap the daemon's own routes.
+func (s *Server) Mount(pattern string, handler http.Handler) { s.mounted.Handle(pattern, handler) }
 
 // Serve answers connections until Close or Shutdown.
 func (s *Server) Serve(l net.Listener) error {
