@@ -14,6 +14,7 @@
 //	pool/              where the pool file is mounted, or a plain directory
 //	pool/trees/N/@     the tree named N
 //	pool/trees/N/@info what the copy driver remembers of N
+//	pool/trees/N/.folder  keeps the directory N where no tree is in it
 //	pool/probe/        what Open tries the file system's abilities on
 //	pool/trash/        copy driver: trees whose files are being deleted
 //
@@ -115,6 +116,7 @@ type driver interface {
 	clone(ctx context.Context, from, to string, o CloneOptions) error
 	seal(name string) error
 	remove(name string) error
+	swap(one, other string) error
 	describe(names []string) ([]Tree, error)
 	usage(ctx context.Context, name string) (used, limit int64, err error)
 	setLimit(name string, limit int64) error

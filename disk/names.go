@@ -19,6 +19,10 @@ const (
 
 	maxComponents   = 8
 	maxComponentLen = 64
+
+	// holderMode lets a guest's users pass through those that it is shown; the
+	// host's are stopped further up.
+	holderMode = 0o711
 )
 
 // checkName refuses everything but the names that Tree.Name allows.
@@ -60,10 +64,12 @@ func openHolder(root, name string, make bool) (*os.File, error) {
 		next, err := openDirAt(f, part)
 		// Another goroutine may tidy the directory away in between, so try again.
 		for try := 0; make && try < 100 && errors.Is(err, os.ErrNotExist); try++ {
-			if err = unix.Mkdirat(int(f.Fd()), part, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
+			if err = unix.Mkdirat(int(f.Fd()), part, holderMode); err != nil && !errors.Is(err, unix.EEXIST) {
 				break
 			}
-			next, err = openDirAt(f, part)
+			if next, err = openDirAt(f, part); err == nil {
+				err = next.Chmod(holderMode) // whatever the umask is
+			}
 		}
 		f.Close()
 		if err != nil {

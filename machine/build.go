@@ -25,6 +25,7 @@ type builtin struct {
 	key                    func() string
 	build                  func(ctx context.Context, dir string, progress func(image.Progress)) error
 	kernels                bool // of the code interpreter are in it
+	showsCheckpoints       bool // as in Template
 }
 
 var builtins = []builtin{{
@@ -33,6 +34,9 @@ var builtins = []builtin{{
 }, {
 	name: "code-interpreter-v1", cpus: 2, memoryMB: 1024, diskMB: 10 << 10,
 	key: image.InterpreterRecipe().Key, build: image.Interpreter, kernels: true,
+}, {
+	name: "sprite", cpus: 2, memoryMB: 2048, diskMB: 100 << 10,
+	key: spriteKey, build: buildSprite, showsCheckpoints: true,
 }}
 
 func isBuiltin(name string) bool {
@@ -111,7 +115,7 @@ func (e *Engine) loadTemplate(ctx context.Context, b builtin, progress func(Prog
 			record.CreatedAt = now
 		}
 		record.ID, record.Names, record.BuildID, record.UpdatedAt = b.name, []string{b.name}, e.buildID(b), now
-		record.CPUs, record.MemoryMB, record.DiskMB = b.cpus, b.memoryMB, b.diskMB
+		record.CPUs, record.MemoryMB, record.DiskMB, record.ShowsCheckpoints = b.cpus, b.memoryMB, b.diskMB, b.showsCheckpoints
 		if err := e.buildTemplate(ctx, b, record, progress); err != nil {
 			return err
 		}
@@ -136,6 +140,9 @@ func (e *Engine) loadTemplate(ctx context.Context, b builtin, progress func(Prog
 // buildID changes with everything that a snapshot depends on.
 func (e *Engine) buildID(b builtin) string {
 	platform := e.config.Bundle + e.runtime.ImageKey()
+	if b.showsCheckpoints {
+		platform += checkpointsFolder
+	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %v %d %d", b.key(), platform, guestEnv, b.cpus, b.memoryMB))
 	return hex.EncodeToString(sum[:])[:16]
 }
@@ -161,13 +168,16 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 	}
 	g := &guest{id: id}
 	defer e.discard(g)
-	if err := e.makeGuestFolder(staging); err != nil {
+	if err := e.makeMountPoints(staging, record.ShowsCheckpoints); err != nil {
 		return err
 	}
 	if g.slot, err = e.network.Acquire(ctx, network.Policy{}); err != nil {
 		return fmt.Errorf("take a network slot: %w", err)
 	}
-	l := launch{tree: staged.Path, bundle: e.config.Bundle, cpus: record.CPUs, memoryMB: record.MemoryMB}
+	l := launch{
+		tree: staged.Path, bundle: e.config.Bundle,
+		cpus: record.CPUs, memoryMB: record.MemoryMB, showsCheckpoints: record.ShowsCheckpoints,
+	}
 	if err := e.startGuest(ctx, g, l); err != nil {
 		return err
 	}
@@ -241,9 +251,9 @@ func (e *Engine) removeOldBuilds(ctx context.Context, b builtin, current string)
 	return errors.Join(errs...)
 }
 
-// makeGuestFolder makes the folder of the root file system at which the guest
-// daemon is shown.
-func (e *Engine) makeGuestFolder(tree string) error {
+// makeMountPoints makes the folders of the root file system at which the guest
+// daemon is shown, and the machine's checkpoints.
+func (e *Engine) makeMountPoints(tree string, checkpoints bool) error {
 	root, err := e.disks.Root(tree)
 	if err != nil {
 		return fmt.Errorf("open the root file system: %w", err)
@@ -251,6 +261,12 @@ func (e *Engine) makeGuestFolder(tree string) error {
 	defer root.Close()
 	if err := root.MkdirAll(rootfsFolder+guestFolder, 0o755); err != nil {
 		return fmt.Errorf("make the guest daemon's folder: %w", err)
+	}
+	if !checkpoints {
+		return nil
+	}
+	if err := root.MkdirAll(rootfsFolder+checkpointsFolder, 0o755); err != nil {
+		return fmt.Errorf("make the checkpoints' folder: %w", err)
 	}
 	return nil
 }

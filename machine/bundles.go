@@ -21,6 +21,11 @@ func (e *Engine) removeOldBundles() error {
 		if record.Image != nil {
 			needed[record.Image.Bundle] = true
 		}
+		for _, c := range m.checkpoints() {
+			if c.Image != nil {
+				needed[c.Image.Bundle] = true
+			}
+		}
 	}
 	for _, t := range e.Snapshots(SnapshotQuery{}) {
 		needed[t.Snapshot.Image.Bundle] = true

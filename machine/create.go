@@ -15,7 +15,9 @@ import (
 // and answers. On an error nothing of the machine is left.
 func (e *Engine) Create(ctx context.Context, spec CreateSpec) (Machine, error) {
 	start := time.Now()
-	e.builds.wait(ctx, spec.Template)
+	if spec.From == nil {
+		e.builds.wait(ctx, spec.Template)
+	}
 	t, err := e.checkSpec(spec)
 	if err != nil {
 		return Machine{}, err
@@ -27,9 +29,19 @@ func (e *Engine) Create(ctx context.Context, spec CreateSpec) (Machine, error) {
 	if err := e.reserve(spec.Team, spec.MaxConcurrent); err != nil {
 		return Machine{}, err
 	}
-	m, warm, err := e.create(ctx, t, spec, "")
+	names := Machine{Team: spec.Team, Name: spec.Name, Host: spec.Host}
+	if err := e.takeNames(names); err != nil {
+		e.release(spec.Team)
+		return Machine{}, err
+	}
+	parent := ""
+	if spec.From != nil {
+		parent = spec.From.Machine
+	}
+	m, warm, err := e.create(ctx, t, spec, parent)
 	e.meters.created(warm, time.Since(start), err)
 	if err != nil {
+		e.giveNames(names)
 		e.release(spec.Team)
 		if !errors.Is(err, context.Canceled) {
 			e.log.Error("create failed", "template", spec.Template, "request", observe.RequestID(ctx), "error", err)
@@ -51,7 +63,7 @@ func (e *Engine) create(ctx context.Context, t *template, spec CreateSpec, paren
 	}
 	now := e.now()
 	record := Machine{
-		ID: g.id, Team: spec.Team, State: Creating, CreatedAt: now, Slot: g.slot.Index,
+		ID: g.id, Team: spec.Team, Kind: spec.Kind, Name: spec.Name, Host: spec.Host, State: Creating, CreatedAt: now, Slot: g.slot.Index,
 		Metadata: spec.Metadata, Env: spec.Env, Network: spec.Network, Door: spec.Door,
 		AccessToken: spec.AccessToken, TrafficToken: spec.TrafficToken, ControlToken: newToken(),
 		Lifecycle: spec.Lifecycle, Timeout: spec.Timeout, Bundle: e.config.Bundle, Parent: parent,
@@ -71,6 +83,7 @@ func (e *Engine) create(ctx context.Context, t *template, spec CreateSpec, paren
 	}
 	e.mu.Lock()
 	e.instances[record.ID] = m
+	e.names.named(record)
 	e.mu.Unlock()
 	t.spawned(now)
 	m.connect()
@@ -84,7 +97,7 @@ func (r *Machine) fromTemplate(t Template) {
 	if len(t.Names) > 0 {
 		r.Alias = t.Names[0]
 	}
-	r.CPUs, r.MemoryMB, r.DiskMB = t.CPUs, t.MemoryMB, t.DiskMB
+	r.CPUs, r.MemoryMB, r.DiskMB, r.ShowsCheckpoints = t.CPUs, t.MemoryMB, t.DiskMB, t.ShowsCheckpoints
 	if t.Snapshot != nil {
 		r.Bundle = t.Snapshot.Image.Bundle
 	}
@@ -107,21 +120,35 @@ func (e *Engine) identity(record Machine, g *guest, isCopy bool) wire.Init {
 	for k, v := range record.Env {
 		env[k] = v
 	}
+	init := wire.Init{
+		EnvVars:      env,
+		AccessToken:  record.AccessToken,
+		Timestamp:    e.now().UTC().Format(time.RFC3339Nano),
+		ControlToken: record.ControlToken,
+		MachineID:    newToken()[:32],
+		Nameservers:  []string{g.slot.DNS.String()},
+		Copy:         isCopy,
+		Sprite:       record.spriteInit(),
+	}
+	if record.Kind == KindSprite {
+		init.DefaultUser, init.DefaultWorkdir, init.Hostname = "sprite", "/home/sprite", record.Name
+		env["SPRITE_NAME"] = record.Name
+		return init
+	}
+	init.DefaultUser, init.DefaultWorkdir, init.Hostname = "user", "/home/user", record.ID
 	env["E2B_SANDBOX"] = "true"
 	env["E2B_SANDBOX_ID"] = record.ID
 	env["E2B_TEMPLATE_ID"] = record.TemplateID
-	return wire.Init{
-		EnvVars:        env,
-		AccessToken:    record.AccessToken,
-		Timestamp:      e.now().UTC().Format(time.RFC3339Nano),
-		DefaultUser:    "user",
-		DefaultWorkdir: "/home/user",
-		ControlToken:   record.ControlToken,
-		Hostname:       record.ID,
-		MachineID:      newToken()[:32],
-		Nameservers:    []string{g.slot.DNS.String()},
-		Copy:           isCopy,
+	return init
+}
+
+// spriteInit is what the guest of a sprite is told beyond what all are; nil for
+// other machines.
+func (r *Machine) spriteInit() *wire.SpriteInit {
+	if r.Kind != KindSprite {
+		return nil
 	}
+	return &wire.SpriteInit{Name: r.Name, Policy: r.Door[DoorPolicy], Fresh: r.Fresh}
 }
 
 // claim takes a warm guest of the template, or makes one when there is none. It
@@ -215,11 +242,21 @@ func (e *Engine) release(team string) {
 
 // checkSpec refuses what no machine can be made of, before anything is done.
 func (e *Engine) checkSpec(spec CreateSpec) (*template, error) {
-	t, err := e.template(spec.Team, spec.Template)
+	find := func() (*template, error) { return e.template(spec.Team, spec.Template) }
+	if spec.From != nil {
+		find = func() (*template, error) { return e.checkpointTemplate(spec.Team, *spec.From) }
+	}
+	t, err := find()
 	if err != nil {
 		return nil, err
 	}
-	if err := e.checkTimeout(spec.Timeout); err != nil {
+	if spec.Kind == KindSprite && spec.Name == "" {
+		return nil, fmt.Errorf("%w: a sprite needs a name", ErrInvalid)
+	}
+	if spec.Lifecycle.Lasting && spec.Timeout != 0 {
+		return nil, fmt.Errorf("%w: a lasting machine has no time-out", ErrInvalid)
+	}
+	if err := e.checkTimeout(spec.Timeout); err != nil && !spec.Lifecycle.Lasting {
 		return nil, err
 	}
 	for what, m := range map[string]map[string]string{"metadata": spec.Metadata, "environment": spec.Env} {

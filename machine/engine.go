@@ -54,6 +54,7 @@ type Engine struct {
 	network  *network.Network
 	machines *store.Bucket // records of machines that are not ended
 	ended    *store.Bucket // records of ended ones, for a while
+	kept     *store.Bucket // records of checkpoints
 	built    *store.Bucket // records of templates
 	events   *store.Log
 
@@ -72,6 +73,7 @@ type Engine struct {
 
 	mu        sync.RWMutex
 	instances map[string]*instance
+	names     names
 	held      map[string]int // machines by team, those being made included
 	templates []*template
 }
@@ -175,7 +177,7 @@ func (e *Engine) SetNetwork(ctx context.Context, id string, p network.Policy) er
 	return err
 }
 
-// change edits the record of a machine that is not paused, saves it and arms its
+// change edits the record of a machine that its owner has not paused, saves it and arms its
 // timer. It wakes nobody.
 func (e *Engine) change(ctx context.Context, id string, edit func(*instance, *Machine) error) (Machine, error) {
 	m, err := e.instance(id)
@@ -185,7 +187,7 @@ func (e *Engine) change(ctx context.Context, id string, edit func(*instance, *Ma
 	m.op.Lock()
 	defer m.op.Unlock()
 	record := m.record()
-	if record.Paused {
+	if record.Paused && !record.Lifecycle.Lasting {
 		return Machine{}, fmt.Errorf("%w: machine %q is paused: resume it first", ErrPaused, id)
 	}
 	if record.State != Running && !record.State.Asleep() {
@@ -238,6 +240,7 @@ func (e *Engine) end(ctx context.Context, m *instance, reason string) error {
 		}
 	}
 	m.sever()
+	e.giveNames(record)
 	g := m.live()
 	if g == nil {
 		g = &guest{id: record.ID, named: true}
@@ -253,9 +256,7 @@ func (e *Engine) end(ctx context.Context, m *instance, reason string) error {
 	delete(e.instances, record.ID)
 	e.mu.Unlock()
 	close(m.done)
-	if !record.Paused {
-		e.release(record.Team)
-	}
+	e.givePlace(m)
 	reason = m.record().EndReason // of whoever was first
 	e.meters.ended(reason)
 	e.log.Info("machine ended", "machine", record.ID, "reason", reason, "request", observe.RequestID(ctx))
@@ -271,7 +272,8 @@ func (e *Engine) exitReason(id string) string {
 }
 
 // watch ends a machine whose guest has exited by itself. One whose memory is on
-// the disk as well only loses what it had in the host's memory.
+// the disk as well only loses what it had in the host's memory, and a lasting
+// one lives on from its disk.
 func (e *Engine) watch(m *instance, g *guest) {
 	e.background.Go(func() {
 		select {
@@ -288,8 +290,17 @@ func (e *Engine) watch(m *instance, g *guest) {
 		if m.live() != g {
 			return // let go on purpose
 		}
-		if m.state() == Stored {
+		record := m.record()
+		if record.State == Stored {
 			e.letGo(ctx, m)
+			return
+		}
+		if record.Lifecycle.Lasting && record.State != Ending {
+			reason := e.exitReason(g.id)
+			e.log.Warn("the guest of a lasting machine has ended; the next use boots it", "machine", g.id, "reason", reason)
+			if err := e.lieDown(ctx, m, reason, reason); err != nil {
+				e.log.Error("take apart a guest that exited", "machine", g.id, "error", err)
+			}
 			return
 		}
 		if err := e.end(ctx, m, e.exitReason(g.id)); err != nil && !errors.Is(err, ErrNotFound) {

@@ -27,6 +27,9 @@ func (e *Engine) Fork(ctx context.Context, id string, spec ForkSpec) ([]Forked, 
 	if err != nil {
 		return nil, err
 	}
+	if m.record().Name != "" {
+		return nil, fmt.Errorf("%w: machine %q has a name: take a checkpoint and make others from that", ErrInvalid, id)
+	}
 	if spec.Count < 1 || spec.Count > MaxForks {
 		return nil, fmt.Errorf("%w: a fork makes 1 to %d copies, not %d", ErrInvalid, MaxForks, spec.Count)
 	}
@@ -68,7 +71,8 @@ func (e *Engine) forkTemplate(parent Machine, image Image, tree string) *templat
 	record := Template{
 		ID: parent.TemplateID, BuildID: parent.BuildID,
 		CPUs: parent.CPUs, MemoryMB: parent.MemoryMB, DiskMB: parent.DiskMB,
-		Snapshot: &Snapshot{Source: parent.ID, Image: image, ControlToken: parent.ControlToken, AccessToken: parent.AccessToken},
+		ShowsCheckpoints: parent.ShowsCheckpoints,
+		Snapshot:         &Snapshot{Source: parent.ID, Image: image, ControlToken: parent.ControlToken, AccessToken: parent.AccessToken},
 	}
 	if parent.Alias != "" {
 		record.Names = []string{parent.Alias}
@@ -145,15 +149,20 @@ func (e *Engine) captureStill(ctx context.Context, g *guest, tree string) (image
 			err = errors.Join(err, fmt.Errorf("let the guest go on: %w", resumed))
 		}
 	}()
-	made, err := e.disks.Clone(ctx, machineTrees+g.id, tree, disk.CloneOptions{})
-	if err != nil {
+	if _, err := e.disks.Clone(ctx, machineTrees+g.id, tree, disk.CloneOptions{}); err != nil {
 		return image, fmt.Errorf("copy the disk: %w", err)
 	}
-	memory := filepath.Join(made.Path, memoryFolder)
-	if err := os.RemoveAll(memory); err != nil { // its template's, copied with the disk
+	return e.memoryBeside(ctx, g.id, tree)
+}
+
+// memoryBeside writes the memory of a guest that stands still into a copy of
+// its disk, in place of its template's, which was copied with it.
+func (e *Engine) memoryBeside(ctx context.Context, id, tree string) (image gvisor.Image, err error) {
+	memory := filepath.Join(e.disks.Path(tree), memoryFolder)
+	if err := os.RemoveAll(memory); err != nil {
 		return image, fmt.Errorf("make room for the memory image: %w", err)
 	}
-	if image, err = e.runtime.Checkpoint(ctx, g.id, memory); err != nil {
+	if image, err = e.runtime.Checkpoint(ctx, id, memory); err != nil {
 		return image, fmt.Errorf("write the memory image: %w", err)
 	}
 	return image, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -51,6 +52,11 @@ func (e *Engine) makeGuest(ctx context.Context, t *template) (_ *guest, err erro
 		return nil, err
 	}
 	g := &guest{id: id, template: t}
+	if t.once { // the log is that of the machine that it is a copy of
+		if err := os.Truncate(filepath.Join(tree, logFile), 0); err != nil {
+			return nil, errors.Join(fmt.Errorf("empty the log: %w", err), e.takeApart(ctx, g))
+		}
+	}
 	defer func() {
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
@@ -62,7 +68,10 @@ func (e *Engine) makeGuest(ctx context.Context, t *template) (_ *guest, err erro
 		return nil, fmt.Errorf("take a network slot: %w", err)
 	}
 	record := t.snapshot()
-	l := launch{tree: tree, image: t.memory, bundle: e.config.Bundle, cpus: record.CPUs, memoryMB: record.MemoryMB}
+	l := launch{
+		tree: tree, image: t.memory, bundle: e.config.Bundle,
+		cpus: record.CPUs, memoryMB: record.MemoryMB, showsCheckpoints: record.ShowsCheckpoints,
+	}
 	if s := record.Snapshot; s != nil {
 		l.bundle, l.paused = s.Image.Bundle, true
 	} else if e.config.Cold {
@@ -83,6 +92,8 @@ type launch struct {
 	image          string // folder of its memory image; empty: it boots
 	bundle         string // version of the helper binaries it runs on
 	cpus, memoryMB int
+	// showsCheckpoints is whether the guest has the mount for them.
+	showsCheckpoints bool
 	// paused leaves a restored guest paused, before its first instruction.
 	// Others are waited for until the daemon inside answers.
 	paused bool
@@ -95,6 +106,14 @@ func (e *Engine) startGuest(ctx context.Context, g *guest, l launch) error {
 		return fmt.Errorf("open the network slot: %w", err)
 	}
 	defer tap.Close()
+	mounts := []gvisor.Mount{{Source: e.config.guestDir(l.bundle), Target: guestFolder}}
+	if l.showsCheckpoints {
+		folder, err := e.disks.Folder(checkpointTrees + g.id)
+		if err != nil {
+			return fmt.Errorf("make the folder of the machine's checkpoints: %w", err)
+		}
+		mounts = append(mounts, gvisor.Mount{Source: folder, Target: checkpointsFolder})
+	}
 	spec := gvisor.Spec{
 		ID:          g.id,
 		Rootfs:      filepath.Join(l.tree, rootfsFolder),
@@ -108,7 +127,7 @@ func (e *Engine) startGuest(ctx context.Context, g *guest, l launch) error {
 		BinDir:      e.config.binDir(l.bundle),
 		Paused:      l.paused,
 		LogFile:     filepath.Join(l.tree, logFile),
-		Mounts:      []gvisor.Mount{{Source: e.config.guestDir(l.bundle), Target: guestFolder}},
+		Mounts:      mounts,
 		Link: &gvisor.Link{
 			Tap:     tap,
 			Name:    "eth0",
@@ -198,6 +217,9 @@ func (e *Engine) takeApart(ctx context.Context, g *guest) error {
 		if err := e.removeImage(g.id); err != nil {
 			return err
 		}
+	}
+	if err := e.removeCheckpoints(ctx, g.id); err != nil {
+		return err
 	}
 	if err := e.disks.Remove(ctx, machineTrees+g.id); err != nil {
 		return fmt.Errorf("remove the disk: %w", err)

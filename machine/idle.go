@@ -43,7 +43,7 @@ func (e *Engine) sleepIfIdle(m *instance, now time.Time) {
 	}
 	switch {
 	case record.State == Running && policy.Freeze > 0 && m.use.idle(now) >= policy.Freeze:
-		if e.quiet(m, now) {
+		if policy.IgnoreCPU || e.quiet(m, now) {
 			e.fallAsleep(m, Frozen, ReasonIdle)
 		}
 	case record.State == Frozen && policy.Store > 0 && e.now().Sub(record.AsleepSince) >= policy.Store:
@@ -75,7 +75,7 @@ func (e *Engine) fallAsleep(m *instance, to State, reason string) bool {
 	m.op.Lock()
 	defer m.op.Unlock()
 	record := m.record()
-	if m.use.holders.Load() > 0 || record.State != Running && (record.State != Frozen || to == Frozen) {
+	if m.use.busy(time.Now()) || record.State != Running && (record.State != Frozen || to == Frozen) {
 		return false
 	}
 	var err error

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/big"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/atoll-cloud/atoll/network"
@@ -31,19 +32,23 @@ type instance struct {
 	op     oplock
 	timer  *time.Timer // acts at the machine's deadline; guarded by op
 	linger *time.Timer // lets go of a stored machine's memory; guarded by op
+	placed bool        // it takes a place within its team's limit; guarded by op
 	done   chan struct{}
 
 	mu      sync.Mutex
 	rec     Machine
 	guest   *guest        // nil where the machine is on the disk alone
+	kept    []Checkpoint  // its checkpoints, oldest first; never written after it was set
 	severed chan struct{} // closed when connections to it are dead; nil while it never ran
+
+	restoring atomic.Bool // a checkpoint is
 
 	use     use
 	samples samples
 }
 
 func newInstance(record Machine, g *guest) *instance {
-	m := &instance{op: make(oplock, 1), guest: g, rec: record, done: make(chan struct{})}
+	m := &instance{op: make(oplock, 1), guest: g, rec: record, done: make(chan struct{}), placed: record.counted()}
 	m.use.touch()
 	return m
 }

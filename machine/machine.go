@@ -4,6 +4,7 @@ package machine
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/atoll-cloud/atoll/network"
@@ -24,10 +25,25 @@ const (
 // Asleep reports whether a machine of this state stands still.
 func (s State) Asleep() bool { return s == Frozen || s == Stored }
 
+// KindSprite is the kind of machines that are sprites: named, lasting, with
+// checkpoints. Sandboxes have none.
+const KindSprite = "sprite"
+
+// DoorPolicy is the entry of a sprite's Machine.Door that its guest is told as
+// wire.SpriteInit.Policy.
+const DoorPolicy = "policy"
+
 // Machine is the record of one machine. Values handed out are copies.
 type Machine struct {
-	ID         string `json:"id"`
-	Team       string `json:"team"`
+	ID   string `json:"id"`
+	Team string `json:"team"`
+	// Kind says whose clients it is for: "" for sandboxes, or KindSprite.
+	Kind string `json:"kind,omitempty"`
+	// Name is unique in the team, and Host, the label of its URL, on the node,
+	// among machines that have not begun to end. Sandboxes have neither.
+	Name string `json:"name,omitempty"`
+	Host string `json:"host,omitempty"`
+
 	TemplateID string `json:"templateID"`
 	BuildID    string `json:"buildID"` // which build of the template
 	Alias      string `json:"alias"`   // the template's name
@@ -80,8 +96,25 @@ type Machine struct {
 	DiskBytes int64 `json:"diskBytes,omitempty"`
 	// Bundle is the version of the helper binaries that its guest runs on.
 	Bundle string `json:"bundle"`
-	// Parent is the machine that this one was forked from.
+	// Parent is the machine that this one was forked from, or from whose
+	// checkpoint it was made.
 	Parent string `json:"parent,omitempty"`
+
+	// Fresh says why a lasting machine began from its disk, or will when it is
+	// used, though it had memory; empty: nothing was lost, or its owner wanted it.
+	Fresh string `json:"fresh,omitempty"`
+	// Restored is what its disk was last set back to.
+	Restored Restored `json:"restored,omitzero"`
+	// LastCheckpoint is the highest number of a checkpoint that was deleted.
+	LastCheckpoint int `json:"lastCheckpoint,omitempty"`
+	// ShowsCheckpoints is set where the guest sees the machine's checkpoints.
+	ShowsCheckpoints bool `json:"showsCheckpoints,omitempty"`
+}
+
+// Restored is a restore of a machine's disk: of which checkpoint, and when.
+type Restored struct {
+	Checkpoint string    `json:"checkpoint"`
+	At         time.Time `json:"at"`
 }
 
 // Lifecycle is what becomes of a machine when nobody uses it.
@@ -92,6 +125,12 @@ type Lifecycle struct {
 	DiskOnly  bool `json:"diskOnly,omitempty"`
 	// AutoResume lets any use wake the machine after it was paused.
 	AutoResume bool `json:"autoResume,omitempty"`
+	// Lasting machines outlive their guest: when it exits, runs out of memory
+	// or is lost with the host's memory, the machine is stored without image,
+	// and any use boots it from its disk. They have no deadline, count against
+	// the team's limit only while they are in memory, and end only when they
+	// are killed.
+	Lasting bool `json:"lasting,omitempty"`
 	// Idle overrides the node's idle policy; nil takes the node's.
 	Idle *IdlePolicy `json:"idle,omitempty"`
 }
@@ -101,6 +140,8 @@ type Lifecycle struct {
 type IdlePolicy struct {
 	Freeze time.Duration `json:"freeze,omitempty"` // from its last use
 	Store  time.Duration `json:"store,omitempty"`  // from when it was frozen
+	// IgnoreCPU puts it to sleep whatever its programs do.
+	IgnoreCPU bool `json:"ignoreCPU,omitempty"`
 }
 
 // Image is a memory image on the disk.
@@ -115,8 +156,14 @@ type Image struct {
 
 // CreateSpec is what is asked of Create. Zero values take the template's.
 type CreateSpec struct {
-	Team     string
-	Template string // id or name, with or without a tag
+	Team string
+	// Kind, Name and Host as in Machine. One that is taken is ErrConflict; a
+	// Host also ErrHostTaken.
+	Kind, Name, Host string
+	Template         string // id or name, with or without a tag
+	// From makes it of a checkpoint of another machine of the team instead of a
+	// template.
+	From *CheckpointRef
 	// Timeout is the time to live; 0 means none, which only an operator who
 	// set Config.MaxTimeout to 0 allows.
 	Timeout      time.Duration
@@ -132,6 +179,33 @@ type CreateSpec struct {
 	MaxConcurrent int
 }
 
+// Checkpoint is what a machine's disk was at one instant, with its memory if
+// that was asked for. It goes when the machine ends.
+type Checkpoint struct {
+	// ID is "v1", "v2", … counted up per machine and never given again;
+	// automatic ones are called "pre-restore-" after what was restored then.
+	ID      string `json:"id"`
+	Machine string `json:"machine"`
+	Comment string `json:"comment,omitempty"`
+	// Source is the checkpoint that the disk came from: the one taken before,
+	// or restored since.
+	Source    string    `json:"source,omitempty"`
+	Auto      bool      `json:"auto,omitempty"` // taken before a restore
+	CreatedAt time.Time `json:"createdAt"`
+	Bytes     int64     `json:"bytes"` // of the machine's disk, beyond its template's
+	// Image describes the memory that is kept with it; nil without.
+	Image *Image `json:"image,omitempty"`
+}
+
+// CheckpointSpec is what is asked of CreateCheckpoint.
+type CheckpointSpec struct {
+	Comment string
+	Memory  bool // keep the memory too
+}
+
+// CheckpointRef names a checkpoint of a machine.
+type CheckpointRef struct{ Machine, ID string }
+
 // ResumeSpec is what is asked of Resume.
 type ResumeSpec struct {
 	// Timeout is the time to live from now on, if that is more than what was
@@ -140,6 +214,9 @@ type ResumeSpec struct {
 	// Reboot starts the machine from its disk and forgets its memory.
 	Reboot        bool
 	MaxConcurrent int // as in CreateSpec
+
+	// memory is what a restored checkpoint has of it, in the machine's tree.
+	memory *Image
 }
 
 // ForkSpec is what is asked of Fork.
@@ -181,6 +258,8 @@ type Template struct {
 	Team string `json:"team,omitempty"`
 	// Snapshot is set for a template that was taken of a machine.
 	Snapshot *Snapshot `json:"snapshot,omitempty"`
+	// ShowsCheckpoints as in Machine.
+	ShowsCheckpoints bool `json:"showsCheckpoints,omitempty"`
 }
 
 // Snapshot is what is special of a template that was taken of a machine.
@@ -229,6 +308,7 @@ type Event struct {
 	Time    time.Time `json:"time"`
 	Machine string    `json:"machine"`
 	Team    string    `json:"team"`
+	Kind    string    `json:"kind,omitempty"` // as in Machine
 	From    State     `json:"from"`
 	To      State     `json:"to"`
 	Reason  string    `json:"reason,omitempty"`
@@ -262,6 +342,8 @@ var (
 	ErrLimit       = errors.New("limit reached")
 	ErrConflict    = errors.New("conflict")
 	ErrUnavailable = errors.New("unavailable")
+	// ErrHostTaken means that another machine of the node has the URL's label.
+	ErrHostTaken = fmt.Errorf("%w: the host name is taken", ErrConflict)
 	// ErrPortClosed is returned by Dial when nothing listens in the guest.
 	ErrPortClosed = errors.New("port closed")
 	// ErrPaused means that the machine must be resumed first.

@@ -53,6 +53,9 @@ func Open(ctx context.Context, config Config, records *store.Store, observer Obs
 	if err := e.loadSnapshots(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.loadCheckpoints(ctx); err != nil {
+		return nil, err
+	}
 	if err := e.removeOldBundles(); err != nil {
 		e.log.Warn("old versions of the helper binaries are still there", "error", err)
 	}
@@ -66,7 +69,7 @@ func Open(ctx context.Context, config Config, records *store.Store, observer Obs
 }
 
 func (e *Engine) openRecords(ctx context.Context, records *store.Store) (err error) {
-	for name, bucket := range map[string]**store.Bucket{"machines": &e.machines, "ended": &e.ended, "templates": &e.built} {
+	for name, bucket := range map[string]**store.Bucket{"machines": &e.machines, "ended": &e.ended, "templates": &e.built, "checkpoints": &e.kept} {
 		if *bucket, err = records.Bucket(ctx, name); err != nil {
 			return fmt.Errorf("open the records of %s: %w", name, err)
 		}
@@ -228,9 +231,14 @@ func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
 		r.Bundle = e.config.Bundle
 	}
 	m := newInstance(r, nil)
+	if r.State != Ending {
+		if err := e.takeNames(r); err != nil {
+			return err
+		}
+	}
 	e.mu.Lock()
 	e.instances[r.ID] = m
-	if !r.Paused {
+	if m.placed {
 		e.held[r.Team]++
 	}
 	e.mu.Unlock()
@@ -246,6 +254,12 @@ func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
 	}
 	g := &guest{id: r.ID, named: true}
 	m.setLive(g)
+	if r.Lifecycle.Lasting && !alive && (r.State == Running || r.State == Frozen) {
+		m.op.Lock()
+		defer m.op.Unlock()
+		e.log.Info("a lasting machine has lost its guest; the next use boots it", "machine", r.ID)
+		return e.lieDown(ctx, m, ReasonLost, ReasonLost)
+	}
 	if !alive || r.State != Running && r.State != Frozen {
 		reason := r.EndReason
 		if r.State == Running || r.State == Frozen {
@@ -254,6 +268,12 @@ func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
 		return e.finish(ctx, m, reason)
 	}
 	slot, err := e.network.Attach(r.Slot)
+	if err != nil && r.Lifecycle.Lasting {
+		m.op.Lock()
+		defer m.op.Unlock()
+		e.log.Error("a lasting machine cannot be reached any more and is booted by the next use", "machine", r.ID, "error", err)
+		return e.lieDown(ctx, m, ReasonLost, ReasonLost)
+	}
 	if err != nil {
 		e.log.Error("a machine cannot be reached any more and is ended", "machine", r.ID, "error", err)
 		return e.finish(ctx, m, ReasonLost)
@@ -265,6 +285,10 @@ func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
 	if r.State == Running {
 		// The last server may have been killed between the record and the act.
 		if err := e.runtime.Resume(ctx, r.ID); err != nil {
+			if r.Lifecycle.Lasting {
+				e.log.Error("a lasting machine does not go on and is booted by the next use", "machine", r.ID, "error", err)
+				return e.lieDown(ctx, m, ReasonLost, ReasonLost)
+			}
 			e.log.Error("a machine does not go on and is ended", "machine", r.ID, "error", err)
 			return e.end(ctx, m, ReasonLost)
 		}
@@ -276,9 +300,9 @@ func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
 	return nil
 }
 
-// Close stops the engine. With end it ends all machines that are not paused;
-// else they go on running, for the next server to take over. Paused ones only
-// give up the memory that they linger in. What the host holds for machines is
+// Close stops the engine. With end it ends all machines that are not paused, and
+// stores those that are lasting; else they go on running, for the next server to
+// take over. Paused ones only give up the memory that they linger in. What the host holds for machines is
 // taken down when none is left in memory.
 func (e *Engine) Close(end bool) error {
 	e.mu.Lock()
@@ -300,8 +324,10 @@ func (e *Engine) Close(end bool) error {
 		switch r := m.record(); {
 		case r.State == Ended:
 			return nil
-		case r.State == Stored && (r.Paused || !end):
+		case r.State == Stored && (r.Paused || r.Lifecycle.Lasting || !end):
 			return e.letGo(ctx, m)
+		case end && r.Lifecycle.Lasting && (r.State == Running || r.State == Frozen):
+			return e.putAway(ctx, m)
 		case end:
 			return e.end(ctx, m, ReasonStopped)
 		}
@@ -312,6 +338,7 @@ func (e *Engine) Close(end bool) error {
 		}
 		return nil
 	}))
+	e.background.Wait() // what putting machines away has left to do
 	return errors.Join(append(errs, e.closeParts(ctx, awake.Load() == 0))...)
 }
 

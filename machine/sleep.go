@@ -80,6 +80,7 @@ func (e *Engine) pause(ctx context.Context, m *instance, diskOnly bool, reason s
 			return err
 		}
 		m.setRecord(record)
+		e.settlePlace(m)
 		if diskOnly {
 			if err := e.removeImage(record.ID); err != nil {
 				return err
@@ -91,7 +92,6 @@ func (e *Engine) pause(ctx context.Context, m *instance, diskOnly bool, reason s
 	if m.timer != nil {
 		m.timer.Stop()
 	}
-	e.release(record.Team)
 	if m.live() == nil {
 		return nil
 	}
@@ -136,6 +136,7 @@ func (e *Engine) store(ctx context.Context, m *instance, memory bool, reason str
 	if err != nil {
 		return err
 	}
+	e.settlePlace(m)
 	m.samples.trim()
 	if image != nil && image.Unsummed {
 		e.background.Go(func() { e.sumUpImage(m) })

@@ -66,6 +66,7 @@ func (e *Engine) newSnapshot(source Machine, name string) Template {
 	}
 	record.Team, record.BuildID, record.UpdatedAt = source.Team, newID(), now
 	record.CPUs, record.MemoryMB, record.DiskMB = source.CPUs, source.MemoryMB, source.DiskMB
+	record.ShowsCheckpoints = source.ShowsCheckpoints
 	return record
 }
 

@@ -27,6 +27,9 @@ const (
 	ReasonUsed     = "used" // a request came
 	ReasonResumed  = "resumed"
 	ReasonFailed   = "it could not be woken" // and is as asleep as before
+
+	ReasonRestarted = "restarted" // somebody asked for it
+	ReasonRestored  = "a checkpoint was restored"
 )
 
 // moves lists, for each state, the states that may follow it:
@@ -80,7 +83,7 @@ func (e *Engine) move(ctx context.Context, m *instance, to State, reason string,
 	}
 	m.setRecord(record)
 	e.publish(Event{
-		Time: now, Machine: record.ID, Team: record.Team,
+		Time: now, Machine: record.ID, Team: record.Team, Kind: record.Kind,
 		From: from, To: to, Reason: reason, Request: observe.RequestID(ctx),
 	})
 	return nil

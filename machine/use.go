@@ -12,6 +12,7 @@ import (
 type use struct {
 	holders atomic.Int64 // requests that are under way
 	last    atomic.Int64 // when one began or ended, in nanoseconds since 1970
+	held    atomic.Int64 // until when it counts as used anyway, likewise
 
 	// Processor time at an earlier look, for the idle policy alone.
 	cpu   time.Duration
@@ -20,12 +21,28 @@ type use struct {
 
 func (u *use) touch() { u.last.Store(time.Now().UnixNano()) }
 
+// hold is Engine.Hold.
+func (u *use) hold(now, until time.Time) {
+	if limit := now.Add(MaxHold); until.After(limit) {
+		until = limit
+	}
+	for {
+		held := u.held.Load()
+		if until.After(now) && until.UnixNano() <= held || u.held.CompareAndSwap(held, until.UnixNano()) {
+			return
+		}
+	}
+}
+
+// busy reports whether the machine must not be put to sleep.
+func (u *use) busy(now time.Time) bool { return u.holders.Load() > 0 || u.held.Load() > now.UnixNano() }
+
 // idle is for how long nobody has used the machine; 0 while somebody does.
 func (u *use) idle(now time.Time) time.Duration {
-	if u.holders.Load() > 0 {
+	if u.busy(now) {
 		return 0
 	}
-	return max(now.Sub(time.Unix(0, u.last.Load())), 0)
+	return max(now.Sub(time.Unix(0, max(u.last.Load(), u.held.Load()))), 0)
 }
 
 // Enter makes sure that a machine is awake and keeps the engine from putting
@@ -72,7 +89,7 @@ func (e *Engine) wakeForUse(ctx context.Context, m *instance) error {
 		return nil
 	case !record.State.Asleep():
 		return fmt.Errorf("%w: machine %q is %s", ErrNotFound, record.ID, record.State)
-	case record.Paused && (!record.Lifecycle.AutoResume || record.Image == nil):
+	case record.Paused && !record.Lifecycle.Lasting && (!record.Lifecycle.AutoResume || record.Image == nil):
 		return fmt.Errorf("%w: machine %q is paused: resume it first", ErrPaused, record.ID)
 	}
 	return e.wake(ctx, m, ResumeSpec{MaxConcurrent: e.config.TeamLimit(record.Team)}, ReasonUsed)

@@ -49,16 +49,14 @@ func (e *Engine) Resume(ctx context.Context, id string, spec ResumeSpec) (_ Mach
 // image worthless. The caller holds m.op.
 func (e *Engine) wake(ctx context.Context, m *instance, spec ResumeSpec, reason string) (err error) {
 	record := m.record()
-	if record.Paused {
-		if err := e.reserve(record.Team, spec.MaxConcurrent); err != nil {
-			return err
-		}
-		defer func() {
-			if err != nil {
-				e.release(record.Team)
-			}
-		}()
+	if err := e.takePlace(m, spec.MaxConcurrent); err != nil {
+		return err
 	}
+	defer func() {
+		if err != nil {
+			e.settlePlace(m)
+		}
+	}()
 	if m.linger != nil {
 		m.linger.Stop()
 	}
@@ -84,13 +82,18 @@ func (e *Engine) wake(ctx context.Context, m *instance, spec ResumeSpec, reason 
 	}
 	switch {
 	case thawed:
+	case spec.memory != nil:
+		err = e.restore(ctx, m, e.diskImage(record.ID), *spec.memory, reason, awake)
 	case record.Image != nil && !spec.Reboot:
-		err = e.restore(ctx, m, reason, awake)
+		err = e.restore(ctx, m, e.imageDir(record.ID), *record.Image, reason, awake)
 	default:
 		err = e.reboot(ctx, m, reason, awake)
 	}
+	if record.Lifecycle.Lasting && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrIncompatible)) {
+		err = e.startFresh(ctx, m, err, reason, awake)
+	}
 	if err != nil {
-		if !record.Paused && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrIncompatible)) {
+		if !record.Paused && !record.Lifecycle.Lasting && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrIncompatible)) {
 			// No use will wake it: its owner must decide, who can see it now.
 			err = errors.Join(err, e.pause(ctx, m, false, ReasonFailed))
 		}
@@ -144,17 +147,32 @@ func (e *Engine) sleepAgain(ctx context.Context, m *instance, before Machine) er
 	return e.move(ctx, m, Stored, ReasonFailed, func(r *Machine) { *r = before })
 }
 
-// restore brings a machine back from its memory image.
-func (e *Engine) restore(ctx context.Context, m *instance, reason string, awake func(*Machine)) (err error) {
+// startFresh starts a lasting machine from its disk whose memory cannot be
+// restored, and notes why.
+func (e *Engine) startFresh(ctx context.Context, m *instance, why error, reason string, awake func(*Machine)) error {
 	record := m.record()
-	if err := e.bringBack(ctx, m, launch{
-		image: e.imageDir(record.ID), bundle: record.Image.Bundle, paused: true,
-	}); err != nil {
+	e.log.Warn("a machine's memory cannot be restored and it starts from its disk", "machine", record.ID, "error", why)
+	record.Image, record.Fresh = nil, why.Error()
+	if err := e.save(ctx, record); err != nil {
+		return err
+	}
+	m.setRecord(record)
+	return e.reboot(ctx, m, reason, awake)
+}
+
+// restore brings a machine back from a memory image.
+func (e *Engine) restore(ctx context.Context, m *instance, dir string, image Image, reason string, awake func(*Machine)) (err error) {
+	record := m.record()
+	if err := e.bringBack(ctx, m, launch{image: dir, bundle: image.Bundle, paused: true}); err != nil {
 		return err
 	}
 	g := m.live()
 	g.control.token = record.ControlToken
-	if err := e.move(ctx, m, Running, reason, awake); err != nil {
+	err = e.move(ctx, m, Running, reason, func(r *Machine) {
+		awake(r)
+		r.Bundle = image.Bundle
+	})
+	if err != nil {
 		return errors.Join(err, e.letGo(ctx, m))
 	}
 	if err := e.runtime.Resume(ctx, g.id); err != nil {
@@ -164,7 +182,7 @@ func (e *Engine) restore(ctx context.Context, m *instance, reason string, awake 
 	e.watch(m, g)
 	if err := g.control.init(ctx, wire.Init{
 		Timestamp: e.now().UTC().Format(time.RFC3339Nano), Nameservers: []string{g.slot.DNS.String()},
-		Restored: true,
+		Restored: true, Sprite: record.spriteInit(),
 	}); err != nil {
 		// It runs, and whoever wants it will see what is wrong with it.
 		e.log.Warn("the guest daemon of a woken machine does not answer", "machine", record.ID, "error", err)
@@ -177,7 +195,7 @@ func (e *Engine) reboot(ctx context.Context, m *instance, reason string, awake f
 	record := m.record()
 	if record.Image != nil {
 		// From here on the disk is not the one that belongs to the memory.
-		record.Image = nil
+		record.Image, record.Fresh = nil, ""
 		if err := e.save(ctx, record); err != nil {
 			return err
 		}
@@ -222,7 +240,7 @@ func (e *Engine) bringBack(ctx context.Context, m *instance, l launch) (err erro
 	if g.slot, err = e.network.Acquire(ctx, record.Network); err != nil {
 		return fmt.Errorf("take a network slot: %w", err)
 	}
-	l.tree, l.cpus, l.memoryMB = e.disks.Path(machineTrees+record.ID), record.CPUs, record.MemoryMB
+	l.tree, l.cpus, l.memoryMB, l.showsCheckpoints = e.disks.Path(machineTrees+record.ID), record.CPUs, record.MemoryMB, record.ShowsCheckpoints
 	if err := e.startGuest(ctx, g, l); err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (d *Door) running() map[string]int {
 
 // count takes note of a sandbox that started.
 func (h *history) count(e machine.Event) {
-	if e.To != machine.Running || e.From != machine.Creating {
+	if e.Kind != "" || e.To != machine.Running || e.From != machine.Creating {
 		return
 	}
 	h.mu.Lock()

@@ -25,8 +25,11 @@ func (b *newSandbox) lifecycle() (machine.Lifecycle, error) {
 	return l, nil
 }
 
-// alive reports whether a sandbox exists for clients, asleep or not.
-func alive(m *machine.Machine) bool { return m.State == machine.Running || m.State.Asleep() }
+// alive reports whether a machine is a sandbox that exists for clients, asleep
+// or not. Those of other kinds have doors of their own.
+func alive(m *machine.Machine) bool {
+	return m.Kind == "" && (m.State == machine.Running || m.State.Asleep())
+}
 
 // runs reports whether clients see a sandbox as running. That includes those
 // that the engine put to sleep: any use wakes them.

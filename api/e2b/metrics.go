@@ -82,7 +82,7 @@ func (d *Door) metricsOfMany(w http.ResponseWriter, r *http.Request, c caller) e
 	out := map[string]sandboxMetric{}
 	for _, id := range ids {
 		m, err := d.engine.Get(id)
-		if err != nil || m.Team != c.team.ID {
+		if err != nil || m.Team != c.team.ID || m.Kind != "" {
 			continue
 		}
 		samples, err := d.engine.Samples(id, m.CreatedAt, now.Add(time.Second))

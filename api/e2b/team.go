@@ -128,6 +128,9 @@ func (d *Door) adminKill(w http.ResponseWriter, r *http.Request, _ caller) error
 	}
 	killed, failed := 0, 0
 	for _, m := range d.engine.List(team.ID) {
+		if m.Kind != "" {
+			continue
+		}
 		if err := d.engine.Kill(r.Context(), m.ID, machine.ReasonKilled); err != nil {
 			d.logger.Warn("admin: cannot kill sandbox", "machine", m.ID, "error", err)
 			failed++
