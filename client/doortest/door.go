@@ -37,6 +37,8 @@ type Door struct {
 	MaxSandboxes int
 	// Kernel, where set, is the code interpreter of all sandboxes.
 	Kernel http.Handler
+	// Sprites is the Sprites API.
+	Sprites *Sprites
 
 	mu        sync.Mutex
 	sandboxes map[string]*client.Sandbox
@@ -55,7 +57,7 @@ type Door struct {
 // empty: there is none. It is closed with the test.
 func New(t testing.TB, guestURL string) *Door {
 	d := &Door{PageSize: 100, sandboxes: map[string]*client.Sandbox{}, logs: map[string][]client.LogEntry{},
-		keys: map[string]client.APIKey{}, damaged: map[string]bool{}}
+		keys: map[string]client.APIKey{}, damaged: map[string]bool{}, Sprites: newSprites()}
 	if guestURL != "" {
 		u, err := url.Parse(guestURL)
 		if err != nil {
@@ -134,12 +136,18 @@ func (d *Door) handler() http.Handler {
 	d.sleepRoutes(mux)
 	mux.HandleFunc("/api-keys", d.apiKeys)
 	mux.HandleFunc("DELETE /api-keys/{id}", d.deleteKey)
+	d.Sprites.routes(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if id := r.Header.Get("E2b-Sandbox-Id"); id != "" {
 			d.toGuest(w, r, id)
 			return
 		}
-		if r.URL.Path != "/health" && r.Header.Get("X-API-Key") != APIKey {
+		if strings.HasPrefix(r.URL.Path, "/v1/") {
+			if r.Header.Get("Authorization") != "Bearer "+APIKey {
+				reply(w, 401, map[string]string{"error": "unauthorized", "message": "Invalid token"})
+				return
+			}
+		} else if r.URL.Path != "/health" && r.Header.Get("X-API-Key") != APIKey {
 			refuse(w, 401, "Invalid API key")
 			return
 		}
