@@ -30,6 +30,7 @@ var floors = map[string]int{
 	"disk":            2,
 	"image":           2,
 	"account":         2, // keeps its records in store
+	"meter":           2, // as does this
 	"store":           1,
 	"gvisor/protocol": 0, // between gvisor and its worker
 	"wire":            0,

@@ -7,13 +7,18 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Usage is what a machine has used, sandbox and guest together.
 type Usage struct {
-	CPU    time.Duration // since it was created
-	Memory int64         // bytes now, without page cache
-	Cache  int64         // bytes of page cache now
+	CPU time.Duration // since it was created
+	// Life names the counter of CPU: it is another one each time a guest of
+	// this id is started. It is never 0.
+	Life   uint64
+	Memory int64 // bytes now, without page cache
+	Cache  int64 // bytes of page cache now
 	// OOMKilled says whether it was ever killed for want of memory.
 	OOMKilled bool
 }
@@ -35,7 +40,11 @@ func (c cgroups) usage(id string) (u Usage, err error) {
 	if c.v2 {
 		return c.usageV2(filepath.Join(c.dirs[""], id))
 	}
-	b, err := os.ReadFile(filepath.Join(c.dirs["cpuacct"], id, "cpuacct.usage"))
+	dir := filepath.Join(c.dirs["cpuacct"], id)
+	if u.Life, err = lifeOf(dir); err != nil {
+		return u, err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "cpuacct.usage"))
 	if err != nil {
 		return u, err
 	}
@@ -57,6 +66,9 @@ func (c cgroups) usage(id string) (u Usage, err error) {
 }
 
 func (c cgroups) usageV2(dir string) (u Usage, err error) {
+	if u.Life, err = lifeOf(dir); err != nil {
+		return u, err
+	}
 	cpu, err := readStat(filepath.Join(dir, "cpu.stat"))
 	if err != nil {
 		return u, err
@@ -71,6 +83,16 @@ func (c cgroups) usageV2(dir string) (u Usage, err error) {
 	events, err := readStat(filepath.Join(dir, "memory.events"))
 	u.OOMKilled = events["oom_kill"] > 0
 	return u, err
+}
+
+// lifeOf is the number of a cgroup's directory, which the kernel does not give
+// to another until the host is booted again.
+func lifeOf(dir string) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return 0, fmt.Errorf("look at cgroup %s: %w", filepath.Base(dir), err)
+	}
+	return st.Ino, nil
 }
 
 // readStat reads a file of names and numbers, one pair a line.

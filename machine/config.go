@@ -89,6 +89,9 @@ type Config struct {
 	// chooses by the free space.
 	DiskPoolBytes int64
 
+	// Meter hears what machines use; nil: nobody does.
+	Meter Meter
+
 	Logger *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time

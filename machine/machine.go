@@ -89,6 +89,8 @@ type Machine struct {
 	Remaining time.Duration `json:"remaining,omitempty"`
 	// AsleepSince is when it was frozen or stored; zero while it runs.
 	AsleepSince time.Time `json:"asleepSince,omitzero"`
+	// AwakeSince is when it last began to run.
+	AwakeSince time.Time `json:"awakeSince,omitzero"`
 	// Image describes the memory of a stored machine; nil when it was stored
 	// without, and starts from its disk.
 	Image *Image `json:"image,omitempty"`

@@ -59,6 +59,9 @@ func Open(ctx context.Context, config Config, records *store.Store, observer Obs
 	if err := e.removeOldBundles(); err != nil {
 		e.log.Warn("old versions of the helper binaries are still there", "error", err)
 	}
+	if e.config.Meter != nil {
+		e.config.Meter.Keep()
+	}
 	e.background.Go(func() { e.keepSamples(e.life) })
 	e.background.Go(e.keepIdle)
 	e.background.Go(func() { e.sweepEnded(e.life) })
@@ -249,6 +252,7 @@ func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
 	if r.State == Stored {
 		m.op.Lock()
 		defer m.op.Unlock()
+		e.meterAdopt(r)
 		e.schedule(m)
 		return nil
 	}
@@ -282,6 +286,7 @@ func (e *Engine) adopt(ctx context.Context, r Machine, alive bool) error {
 	g.control = &control{address: slot.Address.Addr(), token: r.ControlToken}
 	m.op.Lock()
 	defer m.op.Unlock()
+	e.meterAdopt(r)
 	if r.State == Running {
 		// The last server may have been killed between the record and the act.
 		if err := e.runtime.Resume(ctx, r.ID); err != nil {

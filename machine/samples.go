@@ -86,7 +86,7 @@ func (e *Engine) Samples(id string, from, to time.Time) ([]Sample, error) {
 
 // measure takes one sample of a machine, from outside the guest.
 func (e *Engine) measure(m *instance) error {
-	record := m.record()
+	record, at := m.record(), e.instant()
 	usage, err := e.runtime.Usage(record.ID)
 	if err != nil {
 		return fmt.Errorf("measure machine %s: %w", record.ID, err)
@@ -95,6 +95,7 @@ func (e *Engine) measure(m *instance) error {
 	if err != nil {
 		return fmt.Errorf("measure the disk of machine %s: %w", record.ID, err)
 	}
+	e.meterSample(record.ID, at, usage, used)
 	now := e.now()
 	m.samples.add(Sample{
 		Time:       now,

@@ -65,7 +65,7 @@ func (e *Engine) move(ctx context.Context, m *instance, to State, reason string,
 		if from == Creating {
 			record.StartedAt = now
 		}
-		record.AsleepSince = time.Time{}
+		record.AsleepSince, record.AwakeSince = time.Time{}, now
 	case Frozen, Stored:
 		if !from.Asleep() {
 			record.AsleepSince = now
@@ -82,6 +82,7 @@ func (e *Engine) move(ctx context.Context, m *instance, to State, reason string,
 		return err
 	}
 	m.setRecord(record)
+	e.meterMove(record)
 	e.publish(Event{
 		Time: now, Machine: record.ID, Team: record.Team, Kind: record.Kind,
 		From: from, To: to, Reason: reason, Request: observe.RequestID(ctx),
