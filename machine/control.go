@@ -77,7 +77,8 @@ func (c *control) init(ctx context.Context, body wire.Init) error {
 	return nil
 }
 
-// call makes one request on the kept connection and expects a 2xx answer.
+// call makes one request on the kept connection and expects a 2xx answer. When
+// ctx ends first the connection is given up.
 func (c *control) call(ctx context.Context, method, path string, body []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,7 +89,17 @@ func (c *control) call(ctx context.Context, method, path string, body []byte) er
 		}
 		c.conn, c.read = conn, bufio.NewReaderSize(conn, 4096)
 	}
+	conn := c.conn
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(10 * time.Second)
+	}
+	conn.SetDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	status, err := c.exchange(ctx, method, path, body)
+	if !stop() && err == nil {
+		err = ctx.Err() // and the connection may have lost its time
+	}
 	if err != nil {
 		c.conn.Close()
 		c.conn = nil
@@ -101,14 +112,6 @@ func (c *control) call(ctx context.Context, method, path string, body []byte) er
 }
 
 func (c *control) exchange(ctx context.Context, method, path string, body []byte) (int, error) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(10 * time.Second)
-	}
-	c.conn.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-
 	req, err := http.NewRequestWithContext(ctx, method, "http://guest"+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, err

@@ -1,0 +1,41 @@
+package machine
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/atoll-cloud/atoll/wire"
+)
+
+// TestCallsThatAreGivenUp ends calls at the moment at which they are answered.
+func TestCallsThatAreGivenUp(t *testing.T) {
+	address := netip.MustParseAddr("127.73.19.1") // nobody else's
+	l, err := net.Listen("tcp", netip.AddrPortFrom(address, wire.GuestPort).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	})}
+	go s.Serve(l)
+	defer s.Close()
+	c := &control{address: address}
+	defer c.close()
+	for range 500 {
+		ctx, cancel := context.WithCancel(t.Context())
+		timer := time.AfterFunc(rand.N(200*time.Microsecond), cancel)
+		if err := c.call(ctx, http.MethodGet, "/health", nil); err != nil && ctx.Err() == nil {
+			t.Fatal(err)
+		}
+		timer.Stop()
+		cancel()
+		if err := c.call(t.Context(), http.MethodGet, "/health", nil); err != nil {
+			t.Fatalf("a call after one that was given up: %v", err)
+		}
+	}
+}
