@@ -226,3 +226,14 @@ func (c *countedConn) Close() error {
 	c.once.Do(func() { c.open.Add(-1) })
 	return c.Conn.Close()
 }
+
+func (e *fakeEngine) AtHost(label string) (machine.Machine, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range e.machines {
+		if m.Host == label && label != "" {
+			return m, nil
+		}
+	}
+	return machine.Machine{}, fmt.Errorf("host %s %w", label, machine.ErrNotFound)
+}
