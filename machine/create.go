@@ -184,7 +184,7 @@ func (e *Engine) claim(ctx context.Context, t *template, p network.Policy) (g *g
 
 // letRun lets a guest that is paused run, under the network policy.
 func (e *Engine) letRun(ctx context.Context, g *guest, p network.Policy) error {
-	if err := g.slot.SetPolicy(p); err != nil {
+	if err := g.slot.Begin(p); err != nil {
 		return fmt.Errorf("set the network policy: %w", err)
 	}
 	if !g.paused {

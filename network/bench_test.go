@@ -2,7 +2,9 @@ package network
 
 import (
 	"context"
+	"net/netip"
 	"testing"
+	"time"
 )
 
 // ahead opens an instance whose pool is full.
@@ -91,6 +93,21 @@ func BenchmarkSetPolicy(b *testing.B) {
 	}
 }
 
+// BenchmarkBegin is a new machine's policy among 200.
+func BenchmarkBegin(b *testing.B) {
+	n := ahead(b, 1)
+	var last *Slot
+	for range 200 {
+		slot, err := n.Acquire(context.Background(), Policy{Deny: prefixes("0.0.0.0/0"), Allow: prefixes("8.8.8.8/32")})
+		must(b, err)
+		last = slot
+	}
+	policies := []Policy{{}, {Deny: prefixes("0.0.0.0/0")}}
+	for i := 0; b.Loop(); i++ {
+		must(b, last.Begin(policies[i%2]))
+	}
+}
+
 // BenchmarkFill200 makes 200 slots ahead and removes them all.
 func BenchmarkFill200(b *testing.B) {
 	for b.Loop() {
@@ -102,5 +119,16 @@ func BenchmarkFill200(b *testing.B) {
 		b.StopTimer()
 		must(b, n.Purge())
 		b.StartTimer()
+	}
+}
+
+// BenchmarkOpenByName is an answer with one address that is not open yet.
+func BenchmarkOpenByName(b *testing.B) {
+	n := ahead(b, 1)
+	slot, err := n.Acquire(context.Background(), Policy{Names: allow("*")})
+	must(b, err)
+	held := n.held[slot.Index]
+	for i := 0; b.Loop(); i++ {
+		must(b, n.answered(held, "a.example", []netip.Addr{numberAddr(0x08000000 + uint32(i%maxOpened))}, time.Duration(i/maxOpened)*openGrace))
 	}
 }

@@ -184,10 +184,22 @@ func (d *dnsServer) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 
 // answer decides what a guest is told; only the sections and code matter.
 func (d *dnsServer) answer(guest netip.Addr, query *dns.Msg) *dns.Msg {
-	if !d.allowed(guest) {
+	held := d.holder(guest)
+	if held == nil || held.offline.Load() {
 		return coded(dns.RcodeRefused)
 	}
-	if answer := d.local(query.Question[0]); answer != nil {
+	question := query.Question[0]
+	rules := held.names.Load()
+	name, plain := plainName(question.Name)
+	if rules != nil && !isLocalhost(question.Name) {
+		if !plain || !rules.allows(name) {
+			return coded(dns.RcodeRefused)
+		}
+		if question.Qtype == dns.TypeHTTPS || question.Qtype == dns.TypeSVCB {
+			return coded(dns.RcodeSuccess) // they carry addresses; programs ask for A as well
+		}
+	}
+	if answer := d.local(question); answer != nil {
 		return answer
 	}
 	if !d.inWork.take(guest) {
@@ -201,19 +213,41 @@ func (d *dnsServer) answer(guest netip.Addr, query *dns.Msg) *dns.Msg {
 		d.network.cfg.Logger.Debug("resolving a name for a machine", "guest", guest, "error", err)
 		return coded(dns.RcodeServerFailure)
 	}
+	if rules != nil {
+		boundAnswer(answer)
+	}
+	if !plain {
+		return answer
+	}
+	addrs, ttl := answeredAddresses(answer)
+	switch err := d.network.answered(held, name, addrs, ttl); {
+	case errors.Is(err, errDenied): // since it was asked
+		return coded(dns.RcodeRefused)
+	case err != nil:
+		d.network.cfg.Logger.Error("opening what a machine may reach by name", "guest", guest, "error", err)
+		return coded(dns.RcodeServerFailure)
+	}
 	return answer
 }
 
-// allowed tells whether the guest holds a slot and its policy leaves it names.
-func (d *dnsServer) allowed(guest netip.Addr) bool {
+// holder is the slot that the guest holds, or nil.
+func (d *dnsServer) holder(guest netip.Addr) *heldSlot {
 	if !guest.Is4() || !d.network.cfg.Range.Contains(guest) {
-		return false
+		return nil
 	}
 	index := int((addrNumber(guest) - addrNumber(d.network.cfg.Range.Addr())) / 4)
 	d.network.mu.Lock()
 	held := d.network.held[index]
 	d.network.mu.Unlock()
-	return held != nil && held.slot.Address.Addr() == guest && !held.offline.Load()
+	if held == nil || held.slot.Address.Addr() != guest {
+		return nil
+	}
+	return held
+}
+
+func isLocalhost(name string) bool {
+	name = strings.ToLower(name)
+	return name == "localhost." || strings.HasSuffix(name, ".localhost.")
 }
 
 // local answers what needs no upstream, or nil: guests have no IPv6, and names
@@ -227,7 +261,7 @@ func (d *dnsServer) local(q dns.Question) *dns.Msg {
 		return coded(dns.RcodeRefused)
 	case q.Qtype == dns.TypeAAAA:
 		return coded(dns.RcodeSuccess)
-	case name == "localhost." || strings.HasSuffix(name, ".localhost."):
+	case isLocalhost(name):
 		answer := coded(dns.RcodeSuccess)
 		if q.Qtype == dns.TypeA {
 			answer.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: dnsTTL}, A: net.IPv4(127, 0, 0, 1)}}

@@ -233,7 +233,7 @@ func FuzzQuestion(f *testing.F) {
 	}
 	n := &Network{cfg: cfg, held: make(map[int]*heldSlot)}
 	slot := slotAt(cfg, 1)
-	n.held[1] = n.hold(slot, Policy{})
+	n.held[1] = hold(slot, Policy{})
 	d := &dnsServer{network: n, resolver: echoResolver{}, closed: spansOf(alwaysClosed), ctx: context.Background()}
 	d.inWork.limit, d.inWork.total = 1, 1
 	f.Fuzz(func(t *testing.T, b []byte) {

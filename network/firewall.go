@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ var alwaysClosed = []netip.Prefix{
 
 // elementsPerMessage keeps a message's list of elements below the 64 KiB that
 // a netlink attribute can hold.
-const elementsPerMessage = 512
+const elementsPerMessage = 128
 
 // firewall is the nftables table of an instance. What differs between slots is
 // only in sets, so a change is one transaction of a few elements.
@@ -48,6 +49,7 @@ type firewall struct {
 	slots   *nftables.Set // link . address: the one source each link may use
 	closed  *nftables.Set // destinations closed to all
 	denied  *nftables.Set // guest . destination: closed by policy
+	opened  *nftables.Set // guest . destination: opened by name, for a time
 	guarded *nftables.Set // uplinks that forward only because of us
 	flows   *nftables.Set // guest: counter of open connections
 	asking  *nftables.Set // guest: rate of DNS questions
@@ -58,6 +60,7 @@ type slotRule struct {
 	link   string
 	guest  netip.Addr
 	denied []span
+	opened []openedAddress
 }
 
 func newFirewall(cfg Config, dnsAddr netip.Addr) *firewall {
@@ -69,6 +72,7 @@ func newFirewall(cfg Config, dnsAddr netip.Addr) *firewall {
 		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr)}
 	f.closed = &nftables.Set{Table: f.table, Name: "closed", Interval: true, KeyType: nftables.TypeIPAddr}
 	f.denied = &nftables.Set{Table: f.table, Name: "denied", Interval: true, Concatenation: true, KeyType: pair}
+	f.opened = &nftables.Set{Table: f.table, Name: "opened", Concatenation: true, HasTimeout: true, KeyType: pair}
 	f.guarded = &nftables.Set{Table: f.table, Name: "guarded", KeyType: nftables.TypeIFName}
 	f.flows = &nftables.Set{Table: f.table, Name: "flows", Dynamic: true, Size: 65535, KeyType: nftables.TypeIPAddr}
 	f.asking = &nftables.Set{Table: f.table, Name: "asking", Dynamic: true, Size: 65535,
@@ -127,7 +131,7 @@ func (f *firewall) replace(slots []slotRule, closed []span, guarded []string) er
 		c.AddTable(f.table) // deleting needs it to exist
 		c.DelTable(f.table)
 		c.AddTable(f.table)
-		for _, set := range []*nftables.Set{f.slots, f.closed, f.denied, f.guarded, f.flows, f.asking} {
+		for _, set := range []*nftables.Set{f.slots, f.closed, f.denied, f.opened, f.guarded, f.flows, f.asking} {
 			set.ID = 0
 			if err := c.AddSet(set, nil); err != nil {
 				return err
@@ -135,14 +139,17 @@ func (f *firewall) replace(slots []slotRule, closed []span, guarded []string) er
 		}
 		f.addHostChains(c)
 		f.addPassage(c)
-		var sources, denied []nftables.SetElement
+		var sources, denied, opened []nftables.SetElement
+		now := time.Now()
 		for _, s := range slots {
 			sources = append(sources, sourceElement(s))
 			denied = append(denied, deniedElements(s.guest, s.denied)...)
+			opened = append(opened, openedElements(s.guest, s.opened, now)...)
 		}
 		return errors.Join(
 			addElements(c, f.slots, sources),
 			addElements(c, f.denied, denied),
+			addElements(c, f.opened, opened),
 			addElements(c, f.closed, closedElements(closed)),
 			addElements(c, f.guarded, guardedElements(guarded)),
 		)
@@ -156,17 +163,41 @@ func (f *firewall) addSlot(s slotRule) error {
 	})
 }
 
-// setDenied replaces what a guest's policy closes.
-func (f *firewall) setDenied(guest netip.Addr, old, now []span) error {
-	if len(old) == 0 && len(now) == 0 {
+// slotChange is what a change of policy or an answer changes for one guest.
+type slotChange struct {
+	oldDenied, denied []span
+	closed            []netip.Addr // no longer open by name
+	opened            []openedAddress
+}
+
+// changeSlot makes a change for one guest.
+func (f *firewall) changeSlot(guest netip.Addr, change slotChange) error {
+	removed := slices.Clone(change.closed)
+	for _, o := range change.opened {
+		removed = append(removed, o.addr) // what is there gets no other time-out by being added
+	}
+	slices.SortFunc(removed, netip.Addr.Compare)
+	removed = slices.Compact(removed)
+	if len(change.oldDenied)+len(change.denied)+len(removed) == 0 {
 		return nil
 	}
-	return f.transaction("changing a machine's network policy", func(c *nftables.Conn) error {
+	write := func(c *nftables.Conn) error {
+		now := time.Now()
+		// What is removed may have timed out, and must be there to be removed.
+		blank := blankElements(guest, removed)
 		return errors.Join(
-			deleteElements(c, f.denied, deniedElements(guest, old)),
-			addElements(c, f.denied, deniedElements(guest, now)),
+			deleteElements(c, f.denied, deniedElements(guest, change.oldDenied)),
+			addElements(c, f.denied, deniedElements(guest, change.denied)),
+			addElements(c, f.opened, blank),
+			deleteElements(c, f.opened, blank),
+			addElements(c, f.opened, openedElements(guest, change.opened, now)),
 		)
-	})
+	}
+	err := f.transaction("changing what a machine may reach", write)
+	if errors.Is(err, unix.ENOENT) { // it timed out between being added and removed
+		err = f.transaction("changing what a machine may reach", write)
+	}
+	return err
 }
 
 // setHost replaces what depends on the host's own interfaces and routes.
@@ -200,6 +231,19 @@ func (f *firewall) addHostChains(c *nftables.Conn) {
 	f.chain(c, "refuse", "", nil, nil,
 		rule(transport(unix.IPPROTO_TCP), reset),
 		rule(prohibited),
+	)
+	// named: what is denied is open all the same if the guest was given it for a
+	// name, and connections begun then go on when that time is over.
+	f.chain(c, "named", "", nil, nil,
+		rule(in(f.opened, loadSource(1), loadDestination(wordRegister)), setMark(openedMark), goBack),
+		rule(stateIs(established), markIs(openedMark), goBack),
+		rule(jump("refuse")),
+	)
+	// answers: the same for what comes back.
+	f.chain(c, "answers", "", nil, nil,
+		rule(in(f.opened, loadDestination(1), loadSource(wordRegister)), goBack),
+		rule(stateIs(established), markIs(openedMark), goBack),
+		rule(drop),
 	)
 	// input: the host itself only gets answers to what it asked.
 	f.chain(c, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter,
@@ -235,7 +279,7 @@ func (f *firewall) addPassage(c *nftables.Conn) {
 		rule(toLink(dns), jump("ask")),
 		rule(toLinks(guests), jump("refuse")),
 		rule(in(f.closed, loadDestination(1)), jump("refuse")),
-		rule(in(f.denied, loadSource(1), loadDestination(wordRegister)), jump("refuse")),
+		rule(in(f.denied, loadSource(1), loadDestination(wordRegister)), jump("named")),
 		rule(stateIs(invalid), drop),
 		rule(stateIs(fresh), perSource(f.flows, unix.NFT_DYNSET_OP_ADD, &expr.Connlimit{Count: uint32(f.cfg.MaxFlows), Flags: 1}), jump("refuse")),
 		rule(accept),
@@ -247,7 +291,7 @@ func (f *firewall) addPassage(c *nftables.Conn) {
 		rule(fromLink(dns), sourceIs(resolver), transport(unix.IPPROTO_UDP), sourcePort(53), accept),
 		rule(fromLink(dns), sourceIs(resolver), transport(unix.IPPROTO_TCP), sourcePort(53), accept),
 		rule(stateIs(related), accept),
-		rule(in(f.denied, loadDestination(1), loadSource(wordRegister)), drop),
+		rule(in(f.denied, loadDestination(1), loadSource(wordRegister)), jump("answers")),
 		rule(stateIs(established), accept),
 		rule(jump("refuse")),
 	)
@@ -279,6 +323,8 @@ const (
 
 	synFlag, rstFlag, ackFlag = 0x02, 0x04, 0x10
 	dstNatStatus              = 1 << 5 // IPS_DST_NAT
+	// openedMark is on connections to what was open by name.
+	openedMark = 0x61746f6c
 )
 
 // chain adds a chain with its rules; without a hook it is one to jump to.

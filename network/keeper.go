@@ -110,15 +110,3 @@ func (n *Network) clean(used []*heldSlot) error {
 	}
 	return err
 }
-
-// retire ends a slot's policy for good.
-func (n *Network) retire(held *heldSlot) error {
-	held.mu.Lock()
-	defer held.mu.Unlock()
-	held.gone = true
-	if err := n.firewall.setDenied(held.slot.Address.Addr(), held.denied, nil); err != nil {
-		return err
-	}
-	held.denied = nil
-	return nil
-}

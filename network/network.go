@@ -47,22 +47,6 @@ type Network struct {
 	forwards  []string // uplinks that forward only because of us
 }
 
-// heldSlot is a slot with the policy in force.
-type heldSlot struct {
-	slot    *Slot
-	offline atomic.Bool // names are refused
-
-	mu     sync.Mutex // one change of policy at a time; taken before Network.mu
-	gone   bool       // given back: no more changes
-	denied []span
-}
-
-func (n *Network) hold(slot *Slot, p Policy) *heldSlot {
-	held := &heldSlot{slot: slot, denied: p.denied()}
-	held.offline.Store(p.offline())
-	return held
-}
-
 // Open makes the instance ready: it takes over what a previous process left,
 // puts the firewall in place in one step, serves names and starts to make
 // slots ahead. inUse are the slots of running machines with the policies that
@@ -200,6 +184,11 @@ func (n *Network) adopt(inUse map[int]Policy) error {
 	if err != nil {
 		return err
 	}
+	opened, err := n.firewall.readOpened()
+	if err != nil {
+		// Machines under rules by name must ask for their names again.
+		n.cfg.Logger.Warn("what machines may reach by name could not be taken over", "error", err)
+	}
 	var rules []slotRule
 	for index, policy := range inUse {
 		if err := policy.Validate(); err != nil {
@@ -210,9 +199,11 @@ func (n *Network) adopt(inUse map[int]Policy) error {
 			n.cfg.Logger.Warn("a machine's network slot is gone", "slot", index)
 			continue
 		}
-		held := n.hold(n.slot(index), policy)
+		held := hold(n.slot(index), policy)
 		n.held[index] = held
-		rules = append(rules, held.slot.rule(held.denied))
+		rule := held.slot.rule()
+		rule.denied, rule.opened = held.denied, held.recall(opened[rule.guest], time.Now())
+		rules = append(rules, rule)
 	}
 	for index := range there {
 		n.next = min(max(n.next, index+1), maxIndex(n.cfg.Range)+1)

@@ -79,6 +79,11 @@ func TestPolicyChangeHoldsForOpenConnections(t *testing.T) {
 	_, err = server.WriteTo([]byte("while denied"), from)
 	must(t, err)
 	must(t, g.slot.SetPolicy(Policy{}))
+	// That was the end of it: the machine has to ask again.
+	_, err = asking.WriteTo([]byte("subscribe"), server.LocalAddr())
+	must(t, err)
+	_, from, err = server.ReadFrom(b)
+	must(t, err)
 	_, err = server.WriteTo([]byte("allowed again"), from)
 	must(t, err)
 	expectNext(t, asking, "allowed again")

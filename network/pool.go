@@ -22,8 +22,8 @@ func (n *Network) Acquire(ctx context.Context, p Policy) (*Slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	held := n.hold(slot, p)
-	if err := n.firewall.setDenied(slot.Address.Addr(), nil, held.denied); err != nil {
+	held := hold(slot, p)
+	if err := n.firewall.changeSlot(slot.Address.Addr(), slotChange{denied: held.denied}); err != nil {
 		n.giveBack(&heldSlot{slot: slot})
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (n *Network) build(slot *Slot) error {
 			return err
 		}
 	}
-	return n.firewall.addSlot(slot.rule(nil))
+	return n.firewall.addSlot(slot.rule())
 }
 
 // dropMismatch removes a link found at Open that cannot become this slot: its
@@ -182,26 +182,4 @@ func (n *Network) rouse() {
 	case n.wake <- struct{}{}:
 	default:
 	}
-}
-
-// setPolicy puts another policy in force for a held slot.
-func (n *Network) setPolicy(s *Slot, p Policy) error {
-	n.mu.Lock()
-	held := n.held[s.Index]
-	n.mu.Unlock()
-	if held == nil || held.slot != s {
-		return fmt.Errorf("network slot %d is no longer held by this machine", s.Index)
-	}
-	held.mu.Lock()
-	defer held.mu.Unlock()
-	if held.gone {
-		return fmt.Errorf("network slot %d is no longer held by this machine", s.Index)
-	}
-	denied := p.denied()
-	if err := n.firewall.setDenied(s.Address.Addr(), held.denied, denied); err != nil {
-		return err
-	}
-	held.denied = denied
-	held.offline.Store(p.offline())
-	return nil
 }

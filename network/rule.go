@@ -107,6 +107,15 @@ func trackedAs(key expr.CtKey, bits uint32, op expr.CmpOp) part {
 	}
 }
 
+// setMark marks the packet's connection; markIs matches those marked so.
+func setMark(mark uint32) part {
+	return part{&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(mark)}, &expr.Ct{Key: expr.CtKeyMARK, Register: 1, SourceRegister: true}}
+}
+
+func markIs(mark uint32) part {
+	return part{&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(mark)}}
+}
+
 func stateIs(bits uint32) part { return trackedAs(expr.CtKeySTATE, bits, expr.CmpOpNeq) }
 
 // in matches if what loads put in the registers from 1 on is in the set.
@@ -129,6 +138,7 @@ func jump(chain string) part             { return part{&expr.Verdict{Kind: expr.
 var (
 	accept = verdict(expr.VerdictAccept)
 	drop   = verdict(expr.VerdictDrop)
+	goBack = verdict(expr.VerdictReturn) // to where it was jumped from
 	reset  = part{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
 	// prohibited answers with ICMP "administratively prohibited".
 	prohibited = part{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}
