@@ -2,6 +2,7 @@
 that they are counted and reported like any other test of the project."""
 
 import json
+import os
 import pathlib
 import sys
 import time
@@ -63,4 +64,8 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The SDK's HTTP library sometimes aborts the interpreter while it ends, with all done.
+    os._exit(code)

@@ -1,6 +1,7 @@
 """Drives the control API with the published SDK for Python, sync and async."""
 import asyncio
 import datetime
+import os
 
 from e2b import AsyncSandbox, Sandbox, SandboxQuery, SandboxState, Template
 from e2b.exceptions import AuthenticationException, RateLimitException, SandboxException, SandboxNotFoundException
@@ -73,3 +74,5 @@ async def asynchronous():
 
 sync()
 asyncio.run(asynchronous())
+# The SDK's HTTP library sometimes aborts the interpreter while it ends, with all done.
+os._exit(0)
