@@ -171,7 +171,8 @@ func TestCreateRefuses(t *testing.T) {
 		{"nonsense address", base + `"network":{"denyOut":["1.2.3"]}}`, 400, "denyOut"},
 		{"nonsense prefix", base + `"network":{"allowOut":["1.2.3.4/99"]}}`, 400, "allowOut"},
 		{"domain denied", base + `"network":{"denyOut":["example.com"]}}`, 400, "domain name"},
-		{"domain allowed", base + `"network":{"allowOut":["*.example.com"]}}`, 400, "not available"},
+		{"domain allowed beside everything", base + `"network":{"allowOut":["*.example.com"]}}`, 400, "ALL_TRAFFIC"},
+		{"nonsense domain", base + `"network":{"allowOut":["a.*.com"],"denyOut":["0.0.0.0/0"]}}`, 400, "a.*.com"},
 		{"egress proxy", base + `"network":{"egressProxy":{"address":"a:1"}}}`, 400, "egressProxy"},
 		{"rules", base + `"network":{"rules":{"a.com":[{}]}}}`, 400, "network.rules"},
 		{"host mask", base + `"network":{"maskRequestHost":"x"}}`, 400, "maskRequestHost"},
@@ -341,6 +342,25 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// Names are allowed as the SDKs' documentation has it, and given back.
+func TestNetworkByName(t *testing.T) {
+	w := newWorld(t)
+	for _, network := range []string{
+		`"network":{"allowOut":["API.Example.com","1.1.1.1","*.npmjs.org"],"denyOut":["0.0.0.0/0"]}`,
+		`"network":{"allowOut":["1.1.1.1","api.example.com.","*.npmjs.org"]},"allow_internet_access":false`,
+	} {
+		id := w.create(`{"templateID":"base",` + network + `}`).SandboxID
+		if got := fmt.Sprint(w.lastSpec().Network); got != "{[0.0.0.0/0] [1.1.1.1/32] [{api.example.com allow} {*.npmjs.org allow}]}" {
+			t.Errorf("%s: the policy is %s", network, got)
+		}
+		var info sandboxDetail
+		w.get("/sandboxes/"+id, &info)
+		if got := fmt.Sprint(info.Network.AllowOut, info.Network.DenyOut); got != "[1.1.1.1/32 api.example.com *.npmjs.org] [0.0.0.0/0]" {
+			t.Errorf("%s: info says %s", network, got)
+		}
+	}
+}
+
 func TestNetworkUpdate(t *testing.T) {
 	w := newWorld(t)
 	path := "/sandboxes/" + w.create(`{"templateID":"base","network":{"denyOut":["9.9.9.9"]}}`).SandboxID
@@ -353,6 +373,8 @@ func TestNetworkUpdate(t *testing.T) {
 		{`{"denyOut":["x y"]}`, 400, "[0.0.0.0/0]"},
 		{`{"egressProxy":{"address":"a:1"}}`, 400, "[0.0.0.0/0]"},
 		{`{"allowPublicTraffic":false}`, 400, "[0.0.0.0/0]"},
+		{`{"allowOut":["example.com"]}`, 400, "[0.0.0.0/0]"},
+		{`{"allowOut":["example.com"],"denyOut":["0.0.0.0/0"]}`, 204, "[0.0.0.0/0]"},
 		{`{}`, 204, "[]"},
 	} {
 		a := w.do("PUT", path+"/network", tt.body)

@@ -3,7 +3,6 @@ package e2b
 import (
 	"encoding/json"
 	"net/http"
-	"regexp"
 	"strings"
 )
 
@@ -49,17 +48,6 @@ func (n *networkConfig) checkLater() error {
 		return later("network.httpsPorts", "ports that serve HTTPS inside a sandbox")
 	}
 	return nil
-}
-
-// domainRule tells a domain name, perhaps with a leading wildcard, from
-// nonsense.
-var domainRule = regexp.MustCompile(`^(\*|(\*\.)?([A-Za-z0-9_-]{1,63}\.)*[A-Za-z][A-Za-z0-9-]{0,62})\.?$`)
-
-func domainProblem(field, name string) error {
-	if strings.HasSuffix(field, "denyOut") {
-		return invalid("%s: %q is a domain name; only addresses and CIDR blocks can be denied", field, clip(name))
-	}
-	return invalid("%s: %q is a domain name, and rules by domain name are not available in this version of Atoll; give addresses or CIDR blocks", field, clip(name))
 }
 
 // laterRoutes answers the operations that later versions bring.

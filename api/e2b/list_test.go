@@ -203,6 +203,7 @@ func FuzzCursor(f *testing.F) {
 
 func FuzzCreateBody(f *testing.F) {
 	f.Add(`{"templateID":"base","timeout":5,"metadata":{"a":"b"},"network":{"allowOut":["1.1.1.1"]}}`)
+	f.Add(`{"templateID":"base","network":{"allowOut":["*.example.com","*"],"denyOut":["0.0.0.0/0"]}}`)
 	f.Add(`{"templateID":"base","iam":{"tokens":[]},"mcp":{},"network":{"rules":null}}`)
 	w := newWorld(f)
 	r := w.request("POST", "/v2/sandboxes")

@@ -35,39 +35,43 @@ func (n *networkConfig) policy(allowInternet *bool) (network.Policy, error) {
 			return p, err
 		}
 		var err error
-		if p.Allow, err = prefixes("network.allowOut", n.AllowOut); err != nil {
+		if p.Allow, p.Names, err = destinations("network.allowOut", n.AllowOut); err != nil {
 			return p, err
 		}
-		if p.Deny, err = prefixes("network.denyOut", n.DenyOut); err != nil {
+		var denied []network.NameRule
+		if p.Deny, denied, err = destinations("network.denyOut", n.DenyOut); err != nil {
 			return p, err
+		}
+		if len(denied) > 0 {
+			return p, invalid("network.denyOut: %q is a domain name; only addresses and CIDR blocks can be denied", clip(denied[0].Domain))
 		}
 	}
 	if allowInternet != nil && !*allowInternet && !slices.Contains(p.Deny, everywhere) {
 		p.Deny = append(p.Deny, everywhere)
 	}
+	// To allow names beside everything else would allow nothing more.
+	if len(p.Names) > 0 && !slices.Contains(p.Deny, everywhere) {
+		return p, invalid("network.allowOut has the domain name %q: deny everything else as well, with 0.0.0.0/0 (ALL_TRAFFIC) in denyOut", clip(p.Names[0].Domain))
+	}
 	return p, nil
 }
 
-// prefixes parses addresses and CIDR blocks.
-func prefixes(field string, list []string) ([]netip.Prefix, error) {
+// destinations parses addresses, CIDR blocks and domain names; the rules by
+// name allow.
+func destinations(field string, list []string) (prefixes []netip.Prefix, names []network.NameRule, err error) {
 	if len(list) > maxRules {
-		return nil, invalid("%s has %d entries; at most %d are possible", field, len(list), maxRules)
+		return nil, nil, invalid("%s has %d entries; at most %d are possible", field, len(list), maxRules)
 	}
-	out := make([]netip.Prefix, 0, len(list))
 	for _, s := range list {
-		p, err := parsePrefix(s)
-		if err != nil {
-			if domainRule.MatchString(s) {
-				return nil, domainProblem(field, s)
-			}
-			return nil, invalid("%s: %q is no address and no CIDR block such as 203.0.113.0/24", field, clip(s))
+		if p, err := parsePrefix(s); err == nil {
+			prefixes = append(prefixes, p)
+		} else if domain, err := network.ParseDomain(s); err == nil {
+			names = append(names, network.NameRule{Domain: domain, Action: network.AllowName})
+		} else {
+			return nil, nil, invalid("%s: %q is no address, no CIDR block such as 203.0.113.0/24 and no domain name such as *.example.com", field, clip(s))
 		}
-		out = append(out, p)
 	}
-	if len(out) == 0 {
-		return nil, nil
-	}
-	return out, nil
+	return prefixes, names, nil
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/atoll-cloud/atoll/machine"
+	"github.com/atoll-cloud/atoll/network"
 	"github.com/atoll-cloud/atoll/wire"
 )
 
@@ -130,7 +131,7 @@ func (d *Door) detail(m machine.Machine) sandboxDetail {
 		AllowInternetAccess: internetAccess(m),
 		Domain:              optional(d.domain),
 		Network: networkDetail{
-			AllowOut: texts(m.Network.Allow), DenyOut: texts(m.Network.Deny),
+			AllowOut: append(texts(m.Network.Allow), domains(m.Network.Names)...), DenyOut: texts(m.Network.Deny),
 			AllowPublicTraffic: m.TrafficToken == "",
 		},
 		Lifecycle: viewLifecycle(m.Lifecycle),
@@ -198,4 +199,13 @@ func optional(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+// domains are the names that rules allow; this door makes no other rules.
+func domains(rules []network.NameRule) []string {
+	out := make([]string, 0, len(rules))
+	for _, rule := range rules {
+		out = append(out, rule.Domain)
+	}
+	return out
 }

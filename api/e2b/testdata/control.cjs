@@ -30,6 +30,8 @@ async function main() {
   await assert.rejects(sandbox.setTimeout(25 * 3600_000), (e) => e instanceof SandboxError && /400.*86400/.test(e.message))
   await sandbox.updateNetwork({ allowInternetAccess: false })
   assert.deepEqual((await sandbox.getInfo()).network.denyOut, ['0.0.0.0/0'])
+  await sandbox.updateNetwork({ allowOut: ['*.example.com', '1.1.1.1'], denyOut: ({ allTraffic }) => [allTraffic] })
+  assert.deepEqual((await sandbox.getInfo()).network.allowOut, ['1.1.1.1/32', '*.example.com'])
 
   const again = await Sandbox.connect(sandbox.sandboxId, { timeoutMs: 300_000 })
   assert.equal(again.sandboxId, sandbox.sandboxId)
