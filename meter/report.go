@@ -32,7 +32,7 @@ type Query struct {
 	// the first, and the one in which To lies the last, unless it begins then.
 	From, To time.Time
 	Team     string // its id; empty: all
-	Machine  string // its id; empty: all
+	Machine  string // its id or name; empty: all
 	By       []string
 	Plan     string // empty: the default one
 }
@@ -141,7 +141,10 @@ type sum struct {
 }
 
 func (s *sum) add(r record, day int64) error {
-	if s.query.Team != "" && r.Team != s.query.Team || s.query.Machine != "" && r.ID != s.query.Machine {
+	if s.query.Team != "" && r.Team != s.query.Team {
+		return nil
+	}
+	if q := s.query.Machine; q != "" && r.ID != q && r.Name != q {
 		return nil
 	}
 	var key Group

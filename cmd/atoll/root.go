@@ -44,7 +44,7 @@ credentials.json that "atoll up" writes into its data directory.`,
 		"server": {newUp(a), newEnv(a), newDoctor(a)},
 		"sandbox": {newRun(a), newCreate(a), newLs(a), newKill(a), newExec(a), newShell(a), newKernel(a), newMCP(a), newCp(a), newLogs(a), newTemplates(a),
 			newPause(a), newResume(a), newFork(a), newSnapshot(a)},
-		"account": {newKeys(a)},
+		"account": {newKeys(a), newUsage(a)},
 	} {
 		for _, c := range cmds {
 			c.GroupID = group

@@ -22,6 +22,7 @@ import (
 	"github.com/atoll-cloud/atoll/bundle"
 	"github.com/atoll-cloud/atoll/edge"
 	"github.com/atoll-cloud/atoll/machine"
+	"github.com/atoll-cloud/atoll/meter"
 	"github.com/atoll-cloud/atoll/observe"
 	"github.com/atoll-cloud/atoll/store"
 )
@@ -34,6 +35,7 @@ type server struct {
 	listener net.Listener
 	records  *store.Store
 	accounts *account.Accounts
+	meter    *meter.Meter
 	metrics  *observe.Metrics
 	engine   *machine.Engine
 	door     *e2b.Door
@@ -62,6 +64,9 @@ func startServer(ctx context.Context, config upConfig, log *slog.Logger, progres
 		return nil, fmt.Errorf("open the records: %w", err)
 	}
 	if err := s.openAccounts(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.openMeter(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.openEngine(ctx, progress); err != nil {
@@ -129,8 +134,8 @@ func (s *server) openEngine(ctx context.Context, progress func(machine.Progress)
 			}
 			return team.MaxConcurrent
 		},
-		Network: s.config.Network,
-		Logger:  s.log, Progress: progress,
+		Network: s.config.Network, Meter: s.meter,
+		Logger: s.log, Progress: progress,
 	}, s.records, observer)
 	if err != nil {
 		return fmt.Errorf("open the engine: %w", err)
@@ -145,6 +150,8 @@ func (s *server) handler() http.Handler {
 	mux.Handle("/admin/", admin.New(admin.Config{
 		Engine: s.engine, Metrics: s.metrics, IsAdmin: s.accounts.IsAdmin, Logger: s.log,
 	}))
+	mux.Handle("/usage", s.usageDoor())
+	mux.Handle("/usage/", s.usageDoor())
 	s.door = e2b.New(e2b.Config{Engine: s.engine, Accounts: s.accounts, Domain: s.domain(), Logger: s.log})
 	mux.Handle("/", s.door)
 	s.edge = edge.New(edge.Config{Engine: s.engine, Domain: s.domain(), Fallback: mux, Logger: s.log})
@@ -215,6 +222,9 @@ func (s *server) close(end bool) error {
 	}
 	if s.engine != nil {
 		errs = append(errs, s.engine.Close(end))
+	}
+	if s.meter != nil {
+		errs = append(errs, s.meter.Close())
 	}
 	if s.accounts != nil {
 		s.accounts.Close()

@@ -40,6 +40,7 @@ type upConfig struct {
 	Linger     time.Duration
 	Reserve    int64 // MiB of the host's memory; 0 chooses by its size, -1 is off
 	Network    network.Config
+	Prices     string // file; empty: prices.json in Data, or the built-in table
 	LogLevel   slog.Level
 }
 
@@ -107,6 +108,7 @@ time-outs do not.`,
 	f.DurationVar(&cfg.Idle.Store, "idle-store", 0, "write them to disk when they were frozen for this long; 0 is never")
 	f.DurationVar(&cfg.Linger, "linger", machine.DefaultLinger, "how long a paused sandbox stays in memory too, so that it wakes at once")
 	f.Int64Var(&cfg.Reserve, "memory-reserve", 0, "MiB of the host's memory to keep free by writing those idle longest to disk; -1 is none (default: 5% of it)")
+	f.StringVar(&cfg.Prices, "prices", "", "table of prices for \"atoll usage\" (default: prices.json in the data directory, else what comes with Atoll)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error; logs go to standard error as JSON")
 	f.StringSliceVar(&upstream, "dns", nil, "DNS servers to ask for the sandboxes (default: the host's)")
 	f.BoolVar(&cfg.Cold, "cold", false, "boot each sandbox instead of restoring a snapshot, to measure what that is worth")
