@@ -16,9 +16,9 @@ const keepEntry = ".folder"
 
 // Folder makes a directory that stays, whether trees are in it or not, and
 // returns its path: the tree NAME/x appears in it as x/@. It is meant to be
-// shown read-only in a machine, whose programs may pass through it; so may the
-// caller put symbolic links in it. RemoveFolder ends it. One that is there is
-// no error.
+// shown read-only in a machine: any user there may list it, and pass through the
+// folders in it, which only root may list. The caller may put symbolic links in
+// it. RemoveFolder ends it. One that is there is no error.
 func (d *Disk) Folder(name string) (path string, err error) {
 	if err := d.enter(name); err != nil {
 		return "", err
@@ -26,6 +26,9 @@ func (d *Disk) Folder(name string) (path string, err error) {
 	defer d.leave()
 	err = withNewHolder(d.root, name, func(h *os.File) error {
 		path = h.Name()
+		if err := h.Chmod(0o755); err != nil {
+			return err
+		}
 		return os.WriteFile(filepath.Join(path, keepEntry), nil, 0o600)
 	})
 	if err != nil {

@@ -19,9 +19,9 @@ func TestAFolderStaysUntilItIsRemoved(t *testing.T) {
 		before := must(os.Stat(folder))(t)
 		must(d.Create(ctx, "checkpoints/m/all/v1"))(t)
 		writeFile(t, filepath.Join(folder, "all", "v1", "@", "f"), "x")
-		for _, dir := range []string{folder, folder + "/all", folder + "/all/v1"} {
-			if info := must(os.Stat(dir))(t); info.Mode().Perm() != 0o711 {
-				t.Errorf("%s has mode %v: a guest's users cannot pass", dir, info.Mode())
+		for dir, mode := range map[string]fs.FileMode{folder: 0o755, folder + "/all": 0o711, folder + "/all/v1": 0o711} {
+			if info := must(os.Stat(dir))(t); info.Mode().Perm() != mode {
+				t.Errorf("%s has mode %v, want %v for a guest's users", dir, info.Mode(), mode)
 			}
 		}
 		if err := d.Remove(ctx, "checkpoints/m/all/v1"); err != nil {

@@ -295,7 +295,7 @@ func (e *Engine) watch(m *instance, g *guest) {
 			e.letGo(ctx, m)
 			return
 		}
-		if record.Lifecycle.Lasting && record.State != Ending {
+		if record.Lifecycle.Lasting && (record.State == Running || record.State == Frozen) {
 			reason := e.exitReason(g.id)
 			e.log.Warn("the guest of a lasting machine has ended; the next use boots it", "machine", g.id, "reason", reason)
 			if err := e.lieDown(ctx, m, reason, reason); err != nil {
