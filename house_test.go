@@ -22,6 +22,7 @@ var floors = map[string]int{
 	"api/admin":       6,
 	"api/e2b":         6,
 	"api/usage":       6,
+	"api/sprites":     6,
 	"edge":            6,
 	"mcp":             6, // a door for agents, through client
 	"client":          5, // speaks to the doors from outside

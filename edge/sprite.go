@@ -5,11 +5,9 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"html/template"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -25,11 +23,9 @@ const (
 	spritePort = -1
 	// portLasts is how long the port that a sprite named is not asked for again.
 	portLasts = 2 * time.Second
-	// portWithin bounds how long a sprite may take to name it: the service
-	// behind it may have to start.
+	// portWithin bounds how long a sprite may take to name it: it starts the
+	// service that holds the port, and waits until that listens.
 	portWithin = 30 * time.Second
-	// closedPoll is how often a service's port is tried until it is open.
-	closedPoll = 20 * time.Millisecond
 )
 
 // spriteAt returns the sprite that a host name is the URL of.
@@ -203,33 +199,15 @@ func (u *upstream) spritePort(ctx context.Context, token string) (int, error) {
 	if err != nil || res.StatusCode != http.StatusOK || answer.Port < 1 || answer.Port > 65535 || answer.Port == wire.GuestPort {
 		return 0, fmt.Errorf("%w: the sprite did not say which port its URL goes to (status %d, %v)", machine.ErrUnavailable, res.StatusCode, err)
 	}
-	u.port.Store(&knownPort{port: answer.Port, service: answer.Service != "", at: time.Now()})
+	u.port.Store(&knownPort{port: answer.Port, at: time.Now()})
 	return answer.Port, nil
 }
 
 // knownPort is where a sprite's URL goes.
 type knownPort struct {
-	port    int
-	service bool // a service of the sprite holds it
-	at      time.Time
+	port int
+	at   time.Time
 }
 
 // forgetPort has the next request ask for the port again.
 func (u *upstream) forgetPort() { u.port.Store(nil) }
-
-// dialGuest connects to a port of the guest. That of a service is waited for:
-// it may have begun to start with this request.
-func (u *upstream) dialGuest(ctx context.Context, port int) (net.Conn, error) {
-	for {
-		c, err := u.all.engine.Dial(ctx, u.entry.id, port)
-		known := u.port.Load()
-		if !errors.Is(err, machine.ErrPortClosed) || known == nil || !known.service || known.port != port {
-			return c, err
-		}
-		select {
-		case <-time.After(closedPoll):
-		case <-ctx.Done():
-			return nil, err // says more than that it took too long
-		}
-	}
-}

@@ -208,23 +208,6 @@ func TestSpriteNamesItsPort(t *testing.T) {
 	})
 }
 
-func TestServiceThatStartsIsWaitedFor(t *testing.T) {
-	h := newSpriteHarness(t, "public")
-	h.answer.Store(&wire.URLPort{Port: 3000, Service: "web"})
-	listens := make(chan struct{})
-	go func() {
-		defer close(listens)
-		for h.engine.dials.Load() < 5 { // it is tried, and tried again
-			time.Sleep(closedPoll)
-		}
-		h.serve(3000, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "up") })
-	}()
-	defer func() { <-listens }()
-	if res, body := h.get("http://web.atoll.test/"); body != "up" {
-		t.Errorf("status %d, %s", res.StatusCode, body)
-	}
-}
-
 func TestClosedPortOfASprite(t *testing.T) {
 	h := newSpriteHarness(t, "public")
 	h.answer.Store(&wire.URLPort{Port: 9999})

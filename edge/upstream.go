@@ -119,7 +119,7 @@ func (u *upstream) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	defer cancel()
 	stop := context.AfterFunc(u.ended, cancel)
 	defer stop()
-	c, err := u.dialGuest(ctx, port)
+	c, err := u.all.engine.Dial(ctx, u.entry.id, port)
 	if err != nil {
 		return nil, err
 	}

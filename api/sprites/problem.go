@@ -1,0 +1,173 @@
+package sprites
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/machine"
+	"github.com/atoll-cloud/atoll/observe"
+	"github.com/atoll-cloud/atoll/wire"
+)
+
+// problem is an error with the status that it is answered with. Its fields are
+// those that clients of the Sprites API read.
+type problem struct {
+	status int
+	plain  bool // answered as text, as those of checkpoints and policies are
+
+	Code       string `json:"error"`
+	Message    string `json:"message"`
+	Limit      int    `json:"limit,omitempty"`
+	Current    int    `json:"current_count,omitempty"`
+	Window     int    `json:"window_seconds,omitempty"`
+	RetryAfter int    `json:"retry_after_seconds,omitempty"`
+}
+
+func (p *problem) Error() string { return p.Message }
+
+func fail(status int, code, format string, args ...any) *problem {
+	return &problem{status: status, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+func invalid(format string, args ...any) *problem {
+	return fail(http.StatusBadRequest, "invalid_request", format, args...)
+}
+
+// asText has an error answered as text.
+func asText(err error) error {
+	if err == nil {
+		return nil
+	}
+	p := *problemOf(err)
+	p.plain = true
+	if p.status == http.StatusInternalServerError && p.Message == "" {
+		return &textual{err}
+	}
+	return &p
+}
+
+// textual is an error that is not meant for users, and answered as text.
+type textual struct{ error }
+
+func (t *textual) Unwrap() error { return t.error }
+
+// statuses translates errors of the rooms below. The first that matches counts.
+var statuses = []struct {
+	err    error
+	status int
+	code   string
+}{
+	{machine.ErrNotFound, http.StatusNotFound, "not_found"},
+	{machine.ErrInvalid, http.StatusBadRequest, "invalid_request"},
+	{wire.ErrSpriteName, http.StatusBadRequest, "invalid_name"},
+	{machine.ErrLimit, http.StatusTooManyRequests, codeTooMany},
+	{machine.ErrConflict, http.StatusConflict, "conflict"},
+	{machine.ErrPaused, http.StatusConflict, "conflict"},
+	{machine.ErrDamaged, http.StatusConflict, "damaged"},
+	{machine.ErrIncompatible, http.StatusConflict, "incompatible"},
+	{machine.ErrUnavailable, http.StatusServiceUnavailable, "unavailable"},
+	{account.ErrNotFound, http.StatusNotFound, "not_found"},
+	{account.ErrInvalid, http.StatusBadRequest, "invalid_request"},
+	{context.DeadlineExceeded, http.StatusGatewayTimeout, "timeout"},
+	{context.Canceled, statusClientGone, "canceled"},
+}
+
+const (
+	// statusClientGone is logged for requests whose client left before the answer.
+	statusClientGone = 499
+	// codeTooMany is what clients know the limit of a team's sprites by.
+	codeTooMany = "concurrent_sprite_limit_exceeded"
+)
+
+// problemOf decides how an error is answered. What the rooms below did not
+// mean for users is not shown to them.
+func problemOf(err error) *problem {
+	var p *problem
+	if errors.As(err, &p) {
+		return p
+	}
+	for _, s := range statuses {
+		if errors.Is(err, s.err) {
+			return &problem{status: s.status, Code: s.code, Message: sentence(err, s.err)}
+		}
+	}
+	return &problem{status: http.StatusInternalServerError, Code: "internal_error"}
+}
+
+// sentence is what an error says to users: what follows the kind that it is
+// of. Before that stands where it happened, which is for logs.
+func sentence(err, kind error) string {
+	text := err.Error()
+	if _, after, ok := strings.Cut(text, kind.Error()+": "); ok {
+		text = after
+	}
+	return strings.ReplaceAll(text, "machine ", "sprite ")
+}
+
+// explain is problemOf with a message in any case: what the server failed at
+// goes to its log.
+func (d *Door) explain(ctx context.Context, what string, err error) *problem {
+	p := *problemOf(err)
+	var text *textual
+	p.plain = p.plain || errors.As(err, &text)
+	if p.Message == "" {
+		id := observe.RequestID(ctx)
+		d.log.Error("request failed", "request", id, "what", clip(what), "error", err)
+		p.Message = "the server failed to do this; its log tells why"
+		if id != "" {
+			p.Message += " under request id " + id
+		}
+	}
+	return &p
+}
+
+func (d *Door) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	p := d.explain(r.Context(), r.Method+" "+r.URL.Path, err)
+	h := w.Header()
+	if p.status == http.StatusTooManyRequests && p.Limit > 0 {
+		h.Set("X-RateLimit-Limit", strconv.Itoa(p.Limit))
+		h.Set("X-RateLimit-Remaining", strconv.Itoa(max(p.Limit-p.Current, 0)))
+	}
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(p.RetryAfter))
+		h.Set("X-RateLimit-Reset", strconv.FormatInt(d.now().Unix()+int64(p.RetryAfter), 10))
+	}
+	if p.plain {
+		http.Error(w, p.Message, p.status)
+		return
+	}
+	writeJSON(w, p.status, p)
+}
+
+// writeJSON answers with v. The types of this package cannot fail to encode.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	w.Write(body) // an error means that the client left
+	return nil
+}
+
+func noContent(w http.ResponseWriter) error {
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// clip keeps hostile input from filling logs and error messages.
+func clip(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) > 96 {
+		return strings.ToValidUTF8(s[:96], "") + "…"
+	}
+	return s
+}
