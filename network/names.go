@@ -3,6 +3,8 @@ package network
 import (
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -48,11 +50,14 @@ func ParseDomain(text string) (string, error) {
 	if len(name) > 1024 {
 		return bad("is too long")
 	}
-	ascii, err := asciiNames.ToASCII(name)
-	if err != nil {
-		return bad("has no ASCII form")
+	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
+		ascii, err := asciiNames.ToASCII(name)
+		if err != nil || !utf8.ValidString(name) {
+			return bad("has no ASCII form")
+		}
+		name = ascii
 	}
-	name, ok := plainName(ascii)
+	name, ok := plainName(name)
 	if !ok || name == "" {
 		return bad("is no domain name")
 	}

@@ -151,7 +151,7 @@ func TestSeenAddresses(t *testing.T) {
 }
 
 func FuzzDomain(f *testing.F) {
-	for _, text := range []string{"*", "*.example.com", "example.com.", "BÜCHER.example", "xn--a", "a\\.b", "1.2.3.4", "*.", "a..b"} {
+	for _, text := range []string{"*", "*.example.com", "example.com.", "BÜCHER.example", "xn--a", "\xd70", "a\\.b", "1.2.3.4", "*.", "a..b"} {
 		f.Add(text, "www.example.com.")
 	}
 	f.Fuzz(func(t *testing.T, text, question string) {
