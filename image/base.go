@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,15 @@ func useStaticShell(dir string) error {
 	if _, err := root.Stat("bin/bash-static"); err != nil {
 		return fmt.Errorf("find the static shell: %w", err)
 	}
+	// dpkg knows a file by the name that its package gives it.
+	shell := "/bin/bash"
+	files, err := root.ReadFile("var/lib/dpkg/info/bash.list")
+	if err != nil {
+		return fmt.Errorf("list the files of bash: %w", err)
+	}
+	if bytes.Contains(files, []byte("\n/usr/bin/bash\n")) {
+		shell = "/usr/bin/bash"
+	}
 	if err := root.Rename("bin/bash", "bin/bash.distrib"); err != nil {
 		return err
 	}
@@ -65,6 +75,6 @@ func useStaticShell(dir string) error {
 	if err != nil {
 		return err
 	}
-	_, err = diversions.WriteString("/bin/bash\n/bin/bash.distrib\n:\n")
+	_, err = diversions.WriteString(shell + "\n" + shell + ".distrib\n:\n")
 	return errors.Join(err, diversions.Close())
 }

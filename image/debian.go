@@ -131,6 +131,8 @@ func (s Spec) arguments(ctx context.Context, host string) ([]string, error) {
 	if len(s.Packages) > 0 {
 		args = append(args, "--include="+strings.Join(s.Packages, ","))
 	}
+	// Some packages (Java's) want to place links to manuals, though those are left out.
+	args = append(args, `--essential-hook=mkdir -p "$1/usr/share/man/man1"`)
 	if s.install != nil {
 		program, err := placeInstaller(host, s.install)
 		if err != nil {

@@ -17,6 +17,15 @@ const (
 	UserHome = "/home/user"
 )
 
+// account is a person's in a root file system.
+type account struct {
+	name string
+	id   int // of user and group
+	home string
+}
+
+var sandboxUser = account{UserName, UserID, UserHome}
+
 type textFile struct {
 	path string
 	mode fs.FileMode
@@ -124,12 +133,16 @@ func AddUser(dir string) error {
 		return err
 	}
 	defer root.Close()
-	name, err := accountName(root, UserID)
+	return addAccount(root, sandboxUser)
+}
+
+func addAccount(root *os.Root, a account) error {
+	name, err := accountName(root, a)
 	if err != nil {
 		return fmt.Errorf("read accounts: %w", err)
 	}
-	if name != "" && name != UserName {
-		return fmt.Errorf("%w: uid %d belongs to %q, not to %q", ErrInvalid, UserID, name, UserName)
+	if name != "" && name != a.name {
+		return fmt.Errorf("%w: uid %d belongs to %q, not to %q", ErrInvalid, a.id, name, a.name)
 	}
 	if name == "" {
 		shell := "/bin/sh"
@@ -137,27 +150,28 @@ func AddUser(dir string) error {
 			shell = "/bin/bash"
 		}
 		for _, f := range []textFile{
-			{"etc/passwd", 0o644, fmt.Sprintf("%s:x:%d:%d::%s:%s\n", UserName, UserID, UserID, UserHome, shell)},
-			{"etc/group", 0o644, fmt.Sprintf("%s:x:%d:\n", UserName, UserID)},
-			{"etc/shadow", 0o640, UserName + ":*:20000:0:99999:7:::\n"},
-			{"etc/gshadow", 0o640, UserName + ":!::\n"},
+			{"etc/passwd", 0o644, fmt.Sprintf("%s:x:%d:%d::%s:%s\n", a.name, a.id, a.id, a.home, shell)},
+			{"etc/group", 0o644, fmt.Sprintf("%s:x:%d:\n", a.name, a.id)},
+			{"etc/shadow", 0o640, a.name + ":*:20000:0:99999:7:::\n"},
+			{"etc/gshadow", 0o640, a.name + ":!::\n"},
 		} {
 			if err := appendFile(root, f); err != nil {
-				return fmt.Errorf("add account %s: %w", UserName, err)
+				return fmt.Errorf("add account %s: %w", a.name, err)
 			}
 		}
 	}
-	sudoers := textFile{"etc/sudoers.d/" + UserName, 0o440, UserName + " ALL=(ALL:ALL) NOPASSWD: ALL\n"}
+	sudoers := textFile{"etc/sudoers.d/" + a.name, 0o440, a.name + " ALL=(ALL:ALL) NOPASSWD: ALL\n"}
 	if err := replaceFile(root, sudoers); err != nil {
-		return fmt.Errorf("allow %s to sudo: %w", UserName, err)
+		return fmt.Errorf("allow %s to sudo: %w", a.name, err)
 	}
-	if err := makeHome(root); err != nil {
-		return fmt.Errorf("make %s: %w", UserHome, err)
+	if err := makeHome(root, a); err != nil {
+		return fmt.Errorf("make %s: %w", a.home, err)
 	}
 	return nil
 }
 
-func accountName(root *os.Root, uid int) (string, error) {
+// accountName returns the name of the account that has the uid or the name.
+func accountName(root *os.Root, a account) (string, error) {
 	f, err := root.Open("etc/passwd")
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -169,7 +183,7 @@ func accountName(root *os.Root, uid int) (string, error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		fields := strings.Split(lines.Text(), ":")
-		if len(fields) > 2 && (fields[2] == fmt.Sprint(uid) || fields[0] == UserName) {
+		if len(fields) > 2 && (fields[2] == fmt.Sprint(a.id) || fields[0] == a.name) {
 			return fields[0], nil
 		}
 	}
@@ -203,8 +217,8 @@ func appendFile(root *os.Root, f textFile) error {
 }
 
 // makeHome makes the home directory, with the files of /etc/skel.
-func makeHome(root *os.Root) error {
-	home := strings.TrimPrefix(UserHome, "/")
+func makeHome(root *os.Root, a account) error {
+	home := strings.TrimPrefix(a.home, "/")
 	if err := root.MkdirAll(home, 0o755); err != nil {
 		return err
 	}
@@ -228,9 +242,9 @@ func makeHome(root *os.Root) error {
 		if err := root.WriteFile(name, text, 0o644); err != nil {
 			return err
 		}
-		if err := root.Lchown(name, UserID, UserID); err != nil {
+		if err := root.Lchown(name, a.id, a.id); err != nil {
 			return err
 		}
 	}
-	return root.Lchown(home, UserID, UserID)
+	return root.Lchown(home, a.id, a.id)
 }

@@ -37,7 +37,7 @@ const recipeVersion = 4
 // Recipe is what determines the content of a built root file system.
 type Recipe struct {
 	Version  int      `json:"version"`
-	Kind     string   `json:"kind"` // "debian", "base" or "interpreter"
+	Kind     string   `json:"kind"` // "debian", "base", "interpreter" or "sprite"
 	Suite    string   `json:"suite"`
 	Packages []string `json:"packages"`
 	Files    string   `json:"files,omitempty"` // digest of what is put in beside packages

@@ -68,6 +68,7 @@ var stepOf = []struct{ prefix, step string }{
 	{"I: installing Python packages", "installing Python packages"},
 	{"I: compiling Python packages", "compiling Python packages"},
 	{"I: installing the JavaScript kernel", "installing the JavaScript kernel"},
+	{"I: installing Node.js", "installing Node.js"},
 	{"I: cleaning package lists", "cleaning up"},
 }
 

@@ -1,0 +1,5 @@
+# Read by login shells.
+case ":$PATH:" in
+  *:/.sprite/bin:*) ;;
+  *) PATH="$PATH:/.sprite/bin" ;;
+esac
