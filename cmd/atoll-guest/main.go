@@ -16,6 +16,7 @@ import (
 
 	"github.com/atoll-cloud/atoll/guest"
 	"github.com/atoll-cloud/atoll/guest/kernel"
+	"github.com/atoll-cloud/atoll/guest/sprite"
 	"github.com/atoll-cloud/atoll/wire"
 )
 
@@ -75,11 +76,14 @@ func run(listen, user string, log *guest.Log) error {
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	kernels := serveKernels(server, log)
+	sprites := sprite.New(sprite.Config{Guest: server, Log: log.Write, Hidden: []int{wire.GuestPort, wire.KernelPort}})
+	server.Mount(wire.SpritePath, sprites.Handler())
 	go func() {
 		<-stop.Done()
 		kernels.Close()
 		end, cancel := context.WithTimeout(context.Background(), farewell)
 		defer cancel()
+		sprites.Close(end)
 		server.Shutdown(end)
 	}()
 	log.Write("info", "guest daemon is ready", "address", listener.Addr().String())
