@@ -69,6 +69,7 @@ func New(t testing.TB, guestURL string) *Door {
 	t.Cleanup(s.CloseClientConnections)
 	t.Cleanup(s.Close)
 	t.Cleanup(s.CloseClientConnections)
+	t.Cleanup(d.Sprites.close)
 	d.URL, d.server = s.URL, s
 	return d
 }
@@ -102,7 +103,10 @@ func (d *Door) IDs() []string {
 }
 
 // Break closes all connections, as a server does that is killed.
-func (d *Door) Break() { d.server.CloseClientConnections() }
+func (d *Door) Break() {
+	d.server.CloseClientConnections()
+	d.Sprites.breakOff()
+}
 
 // Created is what was asked for, in order.
 func (d *Door) Created() []client.NewSandbox {

@@ -65,13 +65,14 @@ func (s *Sprites) exec(w http.ResponseWriter, r *http.Request, _ *sprite) {
 	one.cmd = exec.Command(words[0], words[1:]...)
 	one.cmd.Env, one.cmd.Dir = append(os.Environ(), q["env"]...), q.Get("dir")
 	one.TTY, one.Command, one.Created, one.IsActive = q.Get("tty") == "true", strings.Join(words, " "), time.Now().UTC(), true
+	output, err := one.start(q.Get("rows"), q.Get("cols"))
 	s.mu.Lock()
 	s.started++
-	one.ID = strconv.Itoa(100 + s.started)
-	s.sessions[one.ID] = one
+	if one.ID = strconv.Itoa(100 + s.started); err == nil {
+		s.sessions[one.ID] = one
+	}
 	s.mu.Unlock()
 	one.introduce(r.Context())
-	output, err := one.start(q.Get("rows"), q.Get("cols"))
 	if err != nil {
 		code := 126
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
@@ -79,7 +80,6 @@ func (s *Sprites) exec(w http.ResponseWriter, r *http.Request, _ *sprite) {
 		}
 		one.send(2, []byte(err.Error()+"\n"))
 		one.end(code)
-		s.forget(one)
 		return
 	}
 	go func() {
@@ -275,5 +275,27 @@ func tell(ctx context.Context, conn *websocket.Conn, v any) {
 	b, err := json.Marshal(v)
 	if err == nil {
 		conn.Write(ctx, websocket.MessageText, b)
+	}
+}
+
+// breakOff cuts all connections to programs.
+func (s *Sprites) breakOff() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.sessions {
+		one.mu.Lock()
+		if one.viewer != nil {
+			one.viewer.CloseNow()
+		}
+		one.mu.Unlock()
+	}
+}
+
+// close ends what tests left running.
+func (s *Sprites) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.sessions {
+		one.cmd.Process.Kill()
 	}
 }

@@ -10,19 +10,30 @@ import (
 	"github.com/atoll-cloud/atoll/client"
 )
 
-// target finds the server: flags first, then the environment, then the
-// credentials file. The file's secrets are never sent to another address than
-// the file's.
+// target finds the server that E2B's variables name.
 func (a *app) target() (credentials, error) {
-	t := credentials{
-		APIURL:     strings.TrimRight(first(a.apiURL, a.env("E2B_API_URL")), "/"),
-		APIKey:     first(a.apiKey, a.env("E2B_API_KEY")),
-		SandboxURL: a.sandboxURL,
-	}
+	t := credentials{SandboxURL: a.sandboxURL}
 	// E2B_SANDBOX_URL belongs to E2B_API_URL, not to an address given by flag.
 	if t.SandboxURL == "" && a.apiURL == "" {
 		t.SandboxURL = a.env("E2B_SANDBOX_URL")
 	}
+	return a.find(t, "E2B_API_URL", "E2B_API_KEY")
+}
+
+// targetOf finds the server of clients with variables of their own, which go
+// before E2B's. A pair of variables is not mixed with another.
+func (a *app) targetOf(urlVar, keyVar string) (credentials, error) {
+	if a.env(urlVar) == "" && a.env(keyVar) == "" {
+		return a.target()
+	}
+	return a.find(credentials{}, urlVar, keyVar)
+}
+
+// find completes t: flags first, then the environment, then the credentials
+// file. The file's secrets are never sent to another address than the file's.
+func (a *app) find(t credentials, urlVar, keyVar string) (credentials, error) {
+	t.APIURL = strings.TrimRight(first(a.apiURL, a.env(urlVar)), "/")
+	t.APIKey = first(a.apiKey, a.env(keyVar))
 	file, err := readCredentials(a.dataDir())
 	if err != nil {
 		if t.APIURL != "" && t.APIKey != "" {
@@ -30,14 +41,14 @@ func (a *app) target() (credentials, error) {
 		}
 		if t.APIURL != "" {
 			return t, (&failure{err: fmt.Errorf("no API key for %s", t.APIURL), code: codeFailed}).
-				hinted("set E2B_API_KEY")
+				hinted("set " + keyVar)
 		}
 		return t, noCredentials(a.dataDir(), err)
 	}
 	if t.APIURL != "" && t.APIURL != strings.TrimRight(file.APIURL, "/") {
 		if t.APIKey == "" {
 			return t, (&failure{err: fmt.Errorf("no API key for %s", t.APIURL), code: codeFailed}).
-				hinted("set E2B_API_KEY; the key in " + a.dataDir() + " belongs to " + file.APIURL)
+				hinted("set " + keyVar + "; the key in " + a.dataDir() + " belongs to " + file.APIURL)
 		}
 		return t, nil
 	}

@@ -38,12 +38,14 @@ credentials.json that "atoll up" writes into its data directory.`,
 	root.AddGroup(
 		&cobra.Group{ID: "server", Title: "Server:"},
 		&cobra.Group{ID: "sandbox", Title: "Sandboxes:"},
+		&cobra.Group{ID: "sprite", Title: "Sprites:"},
 		&cobra.Group{ID: "account", Title: "Account:"},
 	)
 	for group, cmds := range map[string][]*cobra.Command{
 		"server": {newUp(a), newEnv(a), newDoctor(a)},
 		"sandbox": {newRun(a), newCreate(a), newLs(a), newKill(a), newExec(a), newShell(a), newKernel(a), newMCP(a), newCp(a), newLogs(a), newTemplates(a),
 			newPause(a), newResume(a), newFork(a), newSnapshot(a)},
+		"sprite":  {newSprite(a)},
 		"account": {newKeys(a), newUsage(a)},
 	} {
 		for _, c := range cmds {
@@ -72,6 +74,9 @@ run, exec and shell pass on the exit code of the program in the sandbox, and add
   126  the program cannot be executed
   127  the program was not found
   128+n  the program was ended by signal n
+
+sprite exec and sprite console do as exec does, but end with 1 where Atoll itself
+failed.
 
 run --code and kernel end with 1 where the code failed, with 130 where Ctrl-C
 interrupted it, and with 125 where Atoll itself failed.`,

@@ -1,0 +1,440 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atoll-cloud/atoll/client"
+)
+
+func newSpriteFile(s *sprites) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "file",
+		Aliases: []string{"files"},
+		Short:   "Copy files to and from a sprite, and edit them",
+		Long:    `Copy files and folders to and from a sprite, and edit them. Relative paths in the sprite begin at the user's home.`,
+		Example: `  atoll sprite file push main.py .
+  atoll sprite file push ./src /srv/app
+  atoll sprite file pull results/. out
+  atoll sprite file edit .bashrc`,
+		Args: noCommand("atoll sprite file"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newSpriteFilePush(s), newSpriteFilePull(s), newSpriteFileEdit(s), newSpriteFileList(s), newSpriteFileRm(s))
+	return cmd
+}
+
+// spriteCopy is one copy to or from a sprite.
+type spriteCopy struct {
+	copier
+	s *sprites
+	g *client.SpriteGuest
+}
+
+func newSpriteFilePush(s *sprites) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "push LOCAL REMOTE",
+		Short: "Copy a file or a folder into a sprite",
+		Long: `Copy a file or a folder into a sprite. As with cp -r, something copied to a folder
+that is there, or to a name that ends in a slash, goes into it; LOCAL/. means what is
+in LOCAL, and "-" is standard input. Modes are kept, owners are not.`,
+		Example: `  atoll sprite file push main.py .
+  atoll sprite file push -s web ./src /srv/app
+  pg_dump db | atoll sprite file push - dump.sql`,
+		Args: exactly("LOCAL", "REMOTE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var info fs.FileInfo
+			if args[0] != "-" {
+				var err error
+				if info, err = os.Stat(args[0]); err != nil {
+					return err
+				}
+			}
+			_, g, err := s.chosen(cmd.Context())
+			if err != nil {
+				return err
+			}
+			c := &spriteCopy{s: s, g: g, copier: copier{a: s.app, progress: s.newProgress()}}
+			defer c.progress.stop()
+			return c.push(cmd.Context(), args[0], args[1], info)
+		},
+	}
+	return cmd
+}
+
+// push copies something here, of which info is nil for standard input, into the
+// sprite.
+func (c *spriteCopy) push(ctx context.Context, local, remote string, info fs.FileInfo) error {
+	if info == nil {
+		return c.g.WriteFile(ctx, remote, 0o644, c.progress.reader(c.s.in))
+	}
+	target, err := c.target(ctx, local, remote)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return c.pushTree(ctx, local, target)
+	}
+	f, err := os.Open(local)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	c.progress.expect(info.Size())
+	return c.g.WriteFile(ctx, target, info.Mode().Perm(), c.progress.reader(f))
+}
+
+// target is where in the sprite something goes: into a folder that is there, or
+// that a slash at the end says there is to be, else under the name given.
+func (c *spriteCopy) target(ctx context.Context, local, remote string) (string, error) {
+	name := filepath.Base(local)
+	switch {
+	case name == "." || name == ".." || strings.HasSuffix(local, "/."):
+		return remote, nil
+	case strings.HasSuffix(remote, "/"):
+		return path.Join(remote, name), nil
+	}
+	folder, _, err := c.look(ctx, remote)
+	switch {
+	case client.IsNotFound(err) || err == nil && !folder:
+		return remote, nil
+	case err != nil:
+		return "", fmt.Errorf("look at %s: %w", remote, err)
+	}
+	return path.Join(remote, name), nil
+}
+
+// look tells whether a path in the sprite is a folder, and the mode of a file.
+func (c *spriteCopy) look(ctx context.Context, remote string) (folder bool, mode fs.FileMode, err error) {
+	entries, err := c.g.Files(ctx, remote)
+	if err != nil {
+		return false, 0, err
+	}
+	// A file is listed as itself, a folder as what is in it.
+	if len(entries) == 1 && !entries[0].IsDir && path.Base(entries[0].Path) == path.Base(remote) {
+		inside, err := c.g.Files(ctx, path.Join(remote, entries[0].Name))
+		if err != nil || len(inside) == 0 {
+			return false, entries[0].Perm(), nil
+		}
+	}
+	return true, 0, nil
+}
+
+// pushTree copies what is in a folder here to one in the sprite, as one tar
+// stream.
+func (c *spriteCopy) pushTree(ctx context.Context, local, target string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p, err := c.g.Start(ctx, client.SpriteCommand{Stdin: true, Args: []string{"sh", "-c", `mkdir -p -- "$1" && exec tar -xpof - -C "$1"`, "sh", target}})
+	if err != nil {
+		return err
+	}
+	pr, pw := io.Pipe()
+	packed := make(chan error, 1)
+	go func() {
+		err := c.pack(local, pw)
+		pw.CloseWithError(err)
+		packed <- err
+	}()
+	fed := make(chan error, 1)
+	go func() {
+		err := client.Feed(ctx, c.progress.reader(pr), p.Write)
+		if err == nil {
+			err = p.CloseStdin(ctx)
+		} else {
+			p.Close() // half an archive must not look like a whole one
+		}
+		pr.CloseWithError(err)
+		fed <- err
+	}()
+	said := &bytes.Buffer{}
+	code, err := p.Copy(ctx, io.Discard, said)
+	cancel()
+	packErr, feedErr := <-packed, <-fed
+	switch {
+	case err == nil && code != 0:
+		return fmt.Errorf("unpack in the sprite: exit code %d: %s", code, oneLine(said.String()))
+	case packErr != nil && !errors.Is(packErr, context.Canceled):
+		return packErr
+	case err != nil:
+		return err
+	case feedErr != nil && !errors.Is(feedErr, context.Canceled):
+		return feedErr
+	}
+	return nil
+}
+
+func newSpriteFilePull(s *sprites) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pull REMOTE [LOCAL]",
+		Short: "Copy a file or a folder out of a sprite",
+		Long: `Copy a file or a folder out of a sprite, into this folder unless LOCAL says
+otherwise; "-" is standard output.`,
+		Example: `  atoll sprite file pull report.pdf
+  atoll sprite file pull -s web /srv/app/. app
+  atoll sprite file pull notes.txt - | less`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("missing argument: REMOTE")
+			}
+			return atMost("REMOTE", "LOCAL")(nil, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			local := "."
+			if len(args) > 1 {
+				local = args[1]
+			}
+			_, g, err := s.chosen(cmd.Context())
+			if err != nil {
+				return err
+			}
+			c := &spriteCopy{s: s, g: g, copier: copier{a: s.app, progress: s.newProgress()}}
+			defer c.progress.stop()
+			return c.pull(cmd.Context(), args[0], local)
+		},
+	}
+	return cmd
+}
+
+// pull copies something in the sprite to this host.
+func (c *spriteCopy) pull(ctx context.Context, remote, local string) error {
+	if local == "-" {
+		return c.read(ctx, remote, c.s.out)
+	}
+	folder, mode, err := c.look(ctx, remote)
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", remote, err)
+	}
+	target := local
+	name := path.Base(remote)
+	contents := name == "." || name == ".." || strings.HasSuffix(remote, "/.")
+	if !contents && (isFolder(local) || strings.HasSuffix(local, "/")) {
+		target = filepath.Join(local, name)
+	}
+	if folder {
+		return c.pullTree(ctx, remote, target)
+	}
+	return c.pullFile(ctx, remote, target, mode)
+}
+
+// read passes a file of the sprite to w.
+func (c *spriteCopy) read(ctx context.Context, remote string, w io.Writer) error {
+	r, size, err := c.g.ReadFile(ctx, remote)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	c.progress.expect(max(size, 0))
+	n, err := io.Copy(w, c.progress.reader(r))
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", remote, err)
+	}
+	if size >= 0 && n != size {
+		return fmt.Errorf("copy %s: it ended after %d of %d bytes", remote, n, size)
+	}
+	return nil
+}
+
+// pullFile writes a file of the sprite to a local name. What is there is
+// replaced only once all of it has come.
+func (c *spriteCopy) pullFile(ctx context.Context, remote, target string, mode fs.FileMode) (err error) {
+	if info, statErr := os.Stat(target); statErr == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(target, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(c.read(ctx, remote, f), f.Close())
+	}
+	f, err := os.CreateTemp(filepath.Dir(target), ".atoll-file-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	if err := errors.Join(c.read(ctx, remote, f), f.Chmod(mode), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), target)
+}
+
+// pullTree copies what is in a folder of the sprite to a local one.
+func (c *spriteCopy) pullTree(ctx context.Context, remote, target string) error {
+	if err := os.MkdirAll(target, 0o777); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(target)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p, err := c.g.Start(ctx, client.SpriteCommand{Args: []string{"tar", "-cf", "-", "-C", remote, "."}})
+	if err != nil {
+		return err
+	}
+	pr, pw := io.Pipe()
+	unpacked := make(chan error, 1)
+	go func() {
+		err := c.unpack(c.progress.reader(pr), root)
+		pr.CloseWithError(err) // nil: later writes fail, but there are none to come
+		unpacked <- err
+	}()
+	said := &bytes.Buffer{}
+	code, err := p.Copy(ctx, pw, said)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("pack in the sprite: exit code %d: %s", code, oneLine(said.String()))
+	}
+	pw.CloseWithError(err)
+	if unpackErr := <-unpacked; unpackErr != nil && err == nil || errors.Is(err, unpackErr) {
+		return unpackErr
+	}
+	return err
+}
+
+func newSpriteFileEdit(s *sprites) *cobra.Command {
+	return &cobra.Command{
+		Use:   "edit REMOTE",
+		Short: "Edit a file of a sprite with your editor",
+		Long: `Edit a file of a sprite with $VISUAL or $EDITOR here. It is written back once the
+editor has ended, if it was changed. A file that is not there is made.`,
+		Example: `  atoll sprite file edit .bashrc
+  EDITOR=nano atoll sprite file edit -s web /srv/app/config.json`,
+		Args: exactly("REMOTE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, g, err := s.chosen(cmd.Context())
+			if err != nil {
+				return err
+			}
+			c := &spriteCopy{s: s, g: g, copier: copier{a: s.app, progress: s.newProgress()}}
+			c.progress.stop() // the editor has the terminal
+			return c.edit(cmd.Context(), args[0])
+		},
+	}
+}
+
+func (c *spriteCopy) edit(ctx context.Context, remote string) error {
+	mode := fs.FileMode(0o644)
+	folder, had, err := c.look(ctx, remote)
+	there := err == nil
+	switch {
+	case there && folder:
+		return fmt.Errorf("%s is a folder", remote)
+	case there:
+		mode = had
+	case !client.IsNotFound(err):
+		return fmt.Errorf("look at %s: %w", remote, err)
+	}
+	dir, err := os.MkdirTemp("", "atoll-edit-*")
+	if err != nil {
+		return err
+	}
+	copied := filepath.Join(dir, path.Base(remote)) // its name tells editors what it is
+	var before []byte
+	if there {
+		if err := c.pullFile(ctx, remote, copied, 0o600); err != nil {
+			return errors.Join(err, os.RemoveAll(dir))
+		}
+		if before, err = os.ReadFile(copied); err != nil {
+			return err
+		}
+	}
+	editor := first(c.s.env("VISUAL"), c.s.env("EDITOR"), "vi")
+	ed := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", copied)
+	ed.Stdin, ed.Stdout, ed.Stderr = c.s.in, c.s.out, c.s.err
+	if err := ed.Run(); err != nil {
+		return fmt.Errorf("run %s: %w; %s is as it was", editor, err, remote)
+	}
+	after, err := os.ReadFile(copied)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && there && bytes.Equal(before, after) {
+		c.s.note("%s is as it was", remote)
+		return os.RemoveAll(dir)
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.g.WriteFile(ctx, remote, mode, bytes.NewReader(after)); err != nil {
+		return fmt.Errorf("%w; what you wrote is in %s", err, copied)
+	}
+	return os.RemoveAll(dir)
+}
+
+func newSpriteFileList(s *sprites) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list [REMOTE]",
+		Aliases: []string{"ls"},
+		Short:   "List a folder of a sprite",
+		Example: `  atoll sprite file list
+  atoll sprite file list /srv --json`,
+		Args: atMost("REMOTE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, g, err := s.chosen(cmd.Context())
+			if err != nil {
+				return err
+			}
+			where := first(word(args), ".")
+			all, err := g.Files(cmd.Context(), where)
+			if err != nil {
+				return fmt.Errorf("list %s: %w", where, err)
+			}
+			if asJSON {
+				return s.printJSON(append([]client.SpriteFile{}, all...))
+			}
+			rows := make([][]string, 0, len(all))
+			for _, f := range all {
+				name, size := f.Name, bytesText(f.Size)
+				if f.IsDir {
+					name, size = name+"/", "-"
+				}
+				rows = append(rows, []string{f.Mode, size, ago(f.ModTime), name})
+			}
+			s.table([]column{{title: "MODE", drop: 2}, {title: "SIZE", right: true}, {title: "CHANGED", drop: 1}, {title: "NAME", min: 12}}, rows)
+			return nil
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func newSpriteFileRm(s *sprites) *cobra.Command {
+	var recursive bool
+	cmd := &cobra.Command{
+		Use:     "rm REMOTE…",
+		Short:   "Remove files of a sprite",
+		Example: "  atoll sprite file rm notes.txt\n  atoll sprite file rm -r /srv/app",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("missing argument: REMOTE")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, g, err := s.chosen(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var errs []error
+			for _, remote := range args {
+				errs = append(errs, g.RemoveFile(cmd.Context(), remote, recursive))
+			}
+			return errors.Join(errs...)
+		},
+	}
+	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "folders with all in them")
+	return cmd
+}
