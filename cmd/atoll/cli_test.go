@@ -89,7 +89,8 @@ func TestEnvPrintsWhatAShellReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := cli{}.run("env", "--data", dir)
-	want := "export E2B_API_KEY=e2b_1\nexport E2B_API_URL=http://127.0.0.1:3000\nexport E2B_SANDBOX_URL='http://it'\\''s:1'\n"
+	want := "export E2B_API_KEY=e2b_1\nexport E2B_API_URL=http://127.0.0.1:3000\nexport E2B_SANDBOX_URL='http://it'\\''s:1'\n" +
+		"export SPRITE_TOKEN=e2b_1\nexport SPRITES_API_URL=http://127.0.0.1:3000\n"
 	if got.out != want || got.code != 0 {
 		t.Errorf("%+v", got)
 	}

@@ -12,8 +12,9 @@ func newEnv(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "env",
-		Short: "Print the lines that point E2B's SDKs at this Atoll",
-		Long: `Print the lines that point E2B's SDKs at the Atoll of a data directory.
+		Short: "Print the lines that point SDKs at this Atoll",
+		Long: `Print the lines that point SDKs at the Atoll of a data directory: E2B's, and
+those of Sprites.
 They hold the API key: give them to people who may use it.`,
 		Example: `  eval "$(atoll env)"
   atoll env --data /srv/atoll
@@ -35,19 +36,22 @@ They hold the API key: give them to people who may use it.`,
 	return cmd
 }
 
-// exports is what E2B's SDKs read from the environment.
+// exports is what E2B's SDKs, and programs that use those of Sprites, read from
+// the environment.
 func exports(c credentials) map[string]string {
 	return map[string]string{
 		"E2B_API_KEY":     c.APIKey,
 		"E2B_API_URL":     c.APIURL,
 		"E2B_SANDBOX_URL": first(c.SandboxURL, c.APIURL),
+		"SPRITE_TOKEN":    c.APIKey,
+		"SPRITES_API_URL": c.APIURL,
 	}
 }
 
 // printExports writes the lines for a shell to read.
 func printExports(w io.Writer, c credentials) {
 	m := exports(c)
-	for _, k := range []string{"E2B_API_KEY", "E2B_API_URL", "E2B_SANDBOX_URL"} {
+	for _, k := range []string{"E2B_API_KEY", "E2B_API_URL", "E2B_SANDBOX_URL", "SPRITE_TOKEN", "SPRITES_API_URL"} {
 		fmt.Fprintf(w, "export %s=%s\n", k, shellWord(m[k]))
 	}
 }

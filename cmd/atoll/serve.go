@@ -19,6 +19,7 @@ import (
 	"github.com/atoll-cloud/atoll/account"
 	"github.com/atoll-cloud/atoll/api/admin"
 	"github.com/atoll-cloud/atoll/api/e2b"
+	spritedoor "github.com/atoll-cloud/atoll/api/sprites"
 	"github.com/atoll-cloud/atoll/bundle"
 	"github.com/atoll-cloud/atoll/edge"
 	"github.com/atoll-cloud/atoll/machine"
@@ -38,7 +39,9 @@ type server struct {
 	meter    *meter.Meter
 	metrics  *observe.Metrics
 	engine   *machine.Engine
+	bundle   string // version of the helper binaries
 	door     *e2b.Door
+	sprites  *spritedoor.Door
 	edge     *edge.Edge
 	http     *http.Server
 
@@ -72,7 +75,11 @@ func startServer(ctx context.Context, config upConfig, log *slog.Logger, progres
 	if err := s.openEngine(ctx, progress); err != nil {
 		return nil, err
 	}
-	s.http = edge.Server(observe.Middleware(s.handler(), s.metrics, log), log)
+	handler, err := s.handler()
+	if err != nil {
+		return nil, err
+	}
+	s.http = edge.Server(observe.Middleware(handler, s.metrics, log), log)
 	return s, nil
 }
 
@@ -119,11 +126,12 @@ func (s *server) openEngine(ctx context.Context, progress func(machine.Progress)
 	if err != nil {
 		return err
 	}
+	s.bundle = filepath.Base(bin)
 	s.metrics = observe.NewMetrics()
 	observer := s.metrics.NewMachines(s.counts)
 	s.engine, err = machine.Open(ctx, machine.Config{
 		DataDir: s.config.Data, RunDir: "/run/atoll-" + instance, Instance: instance,
-		LibDir: lib, Bundle: filepath.Base(bin), Version: version(),
+		LibDir: lib, Bundle: s.bundle, Version: version(),
 		MaxTimeout: s.config.MaxTimeout, Pool: s.config.Pool, PoolMax: s.config.PoolMax, Cold: s.config.Cold,
 		DiskPoolBytes: s.config.DiskPool << 30, Templates: s.config.Templates,
 		Idle: s.config.Idle, Linger: s.config.Linger, MemoryReserve: s.config.reserveBytes(),
@@ -145,17 +153,43 @@ func (s *server) openEngine(ctx context.Context, progress func(machine.Progress)
 
 // handler puts the doors together: guests by host name or header first, then
 // the operator's paths, then the APIs.
-func (s *server) handler() http.Handler {
+func (s *server) handler() (http.Handler, error) {
+	visitKey, err := secretFile(s.config.Data, "visits.key")
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
+	s.edge = edge.New(edge.Config{
+		Engine: s.engine, Domain: s.domain(), Fallback: mux, Logger: s.log,
+		Visitors: spritedoor.Visitors{Accounts: s.accounts}, VisitKey: visitKey,
+	})
 	mux.Handle("/admin/", admin.New(admin.Config{
 		Engine: s.engine, Metrics: s.metrics, IsAdmin: s.accounts.IsAdmin, Logger: s.log,
 	}))
+	s.sprites = spritedoor.New(spritedoor.Config{
+		Engine: s.engine, Daemon: s.edge, Accounts: s.accounts, URL: s.spriteURL,
+		Idle: s.config.SpriteIdle, Bundle: s.bundle, Logger: s.log,
+	})
+	mux.Handle("/v1/sprites", s.sprites)
+	mux.Handle("/v1/sprites/", s.sprites)
+	mux.Handle("/v1/organizations", s.sprites)
+	mux.Handle("/v1/organizations/", s.sprites)
 	mux.Handle("/usage", s.usageDoor())
 	mux.Handle("/usage/", s.usageDoor())
 	s.door = e2b.New(e2b.Config{Engine: s.engine, Accounts: s.accounts, Domain: s.domain(), Logger: s.log})
 	mux.Handle("/", s.door)
-	s.edge = edge.New(edge.Config{Engine: s.engine, Domain: s.domain(), Fallback: mux, Logger: s.log})
-	return s.edge
+	return s.edge, nil
+}
+
+// spriteURL is where a sprite is reached. A domain of the operator's is served
+// by a proxy that speaks TLS, as E2B's clients expect of theirs; one with a
+// port is this server's own.
+func (s *server) spriteURL(label string) string {
+	domain := s.domain()
+	if _, _, err := net.SplitHostPort(domain); err == nil {
+		return "http://" + label + "." + domain
+	}
+	return "https://" + label + "." + domain
 }
 
 func (s *server) counts() observe.MachineCounts {
@@ -190,6 +224,7 @@ func (s *server) run(ctx context.Context) error {
 	defer work.Wait()
 	defer cancel()
 	work.Go(func() { s.door.Run(ctx) })
+	work.Go(func() { s.sprites.Run(ctx) })
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()
 	select {
@@ -278,4 +313,23 @@ func instanceName(data string) (string, error) {
 		return "", fmt.Errorf("name this instance: %w", err)
 	}
 	return instance.Name, nil
+}
+
+// secretFile returns the random secret that a file of the data directory holds;
+// it is drawn at the first start.
+func secretFile(data, name string) ([]byte, error) {
+	path := filepath.Join(data, name)
+	b, err := os.ReadFile(path)
+	switch {
+	case err == nil && len(b) == 32:
+		return b, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	b = make([]byte, 32)
+	rand.Read(b) // does not fail
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		return nil, fmt.Errorf("write %s: %w", path, err)
+	}
+	return b, nil
 }

@@ -22,6 +22,13 @@ import (
 	"github.com/atoll-cloud/atoll/network"
 )
 
+// How long a sprite must be unused to stand still, and then to give up its
+// memory. Clients know the first from the Sprites service.
+const (
+	defaultSpriteFreeze = 30 * time.Second
+	defaultSpriteStore  = 5 * time.Minute
+)
+
 // upConfig is what "atoll up" was asked for.
 type upConfig struct {
 	Data   string // data directory
@@ -37,6 +44,7 @@ type upConfig struct {
 	DiskPool   int64    // GiB; 0 chooses by the free space
 	Templates  []string // built-in ones to keep; nil is all
 	Idle       machine.IdlePolicy
+	SpriteIdle machine.IdlePolicy
 	Linger     time.Duration
 	Reserve    int64 // MiB of the host's memory; 0 chooses by its size, -1 is off
 	Network    network.Config
@@ -106,6 +114,8 @@ time-outs do not.`,
 	f.Int64Var(&cfg.DiskPool, "disk-pool", 0, "size in GiB of the disk pool, made at the first start (default: 80% of the free space)")
 	f.DurationVar(&cfg.Idle.Freeze, "idle-freeze", 0, "freeze sandboxes that were not used for this long; 0 is never")
 	f.DurationVar(&cfg.Idle.Store, "idle-store", 0, "write them to disk when they were frozen for this long; 0 is never")
+	f.DurationVar(&cfg.SpriteIdle.Freeze, "sprite-freeze", defaultSpriteFreeze, "freeze sprites that were not used for this long; 0 is never")
+	f.DurationVar(&cfg.SpriteIdle.Store, "sprite-store", defaultSpriteStore, "write them to disk when they were frozen for this long; 0 is never")
 	f.DurationVar(&cfg.Linger, "linger", machine.DefaultLinger, "how long a paused sandbox stays in memory too, so that it wakes at once")
 	f.Int64Var(&cfg.Reserve, "memory-reserve", 0, "MiB of the host's memory to keep free by writing those idle longest to disk; -1 is none (default: 5% of it)")
 	f.StringVar(&cfg.Prices, "prices", "", "table of prices for \"atoll usage\" (default: prices.json in the data directory, else what comes with Atoll)")
@@ -126,10 +136,15 @@ func (c *upConfig) checkSleep() error {
 	switch {
 	case c.Idle.Freeze < 0 || c.Idle.Store < 0 || c.Linger < 0:
 		return usage("--idle-freeze, --idle-store and --linger must not be negative")
+	case c.SpriteIdle.Freeze < 0 || c.SpriteIdle.Store < 0:
+		return usage("--sprite-freeze and --sprite-store must not be negative")
 	case c.Idle.Store > 0 && c.Idle.Freeze == 0:
 		return usage("--idle-store counts from when a sandbox was frozen: give --idle-freeze too")
 	case c.Reserve < -1:
 		return usage("--memory-reserve must be a number of MiB, or -1 for none")
+	}
+	if c.SpriteIdle.Freeze == 0 {
+		c.SpriteIdle.Store = 0 // it counts from when a sprite was frozen
 	}
 	return nil
 }
