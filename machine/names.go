@@ -95,3 +95,11 @@ func (e *Engine) EditDoor(ctx context.Context, id string, edit func(door map[str
 		return nil
 	})
 }
+
+// SetIdle replaces a machine's own idle policy; nil takes the node's.
+func (e *Engine) SetIdle(ctx context.Context, id string, policy *IdlePolicy) (Machine, error) {
+	return e.change(ctx, id, func(_ *instance, record *Machine) error {
+		record.Lifecycle.Idle = policy
+		return nil
+	})
+}

@@ -72,7 +72,13 @@ func (e *Engine) restoreCheckpoint(ctx context.Context, m *instance, c Checkpoin
 	if err := e.disks.Sync(ctx); err != nil {
 		return err
 	}
-	return e.wake(ctx, m, ResumeSpec{MaxConcurrent: e.config.TeamLimit(record.Team), memory: c.Image}, ReasonRestored)
+	record = m.record()
+	record.Restored = Restored{Checkpoint: c.ID, At: e.now()}
+	m.setRecord(record)
+	if err := e.wake(ctx, m, ResumeSpec{MaxConcurrent: e.config.TeamLimit(record.Team), memory: c.Image}, ReasonRestored); err != nil {
+		return errors.Join(err, e.save(ctx, m.record()))
+	}
+	return nil
 }
 
 // keepBefore stops a machine, takes the checkpoint before a restore, and copies

@@ -142,6 +142,16 @@ func (e *engine) sh(ctx context.Context, id, script string) (string, error) {
 		return "", err
 	}
 	defer leave()
+	ctx, sever := context.WithCancel(ctx)
+	defer sever()
+	severed := e.Severed(id)
+	go func() {
+		select {
+		case <-severed: // by the machine's end, as the edge does
+			sever()
+		case <-ctx.Done():
+		}
+	}()
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return e.Dial(ctx, id, wire.GuestPort)
 	}}
