@@ -134,17 +134,31 @@ func (s *Server) apply(in *wire.Init, control string) error {
 		if len(in.Nameservers) > 0 {
 			next.nameservers = in.Nameservers
 		}
+	}
+	slow := s.config.SystemSettings || in.Sprite != nil
+	if slow {
 		next.settled = make(chan struct{})
-		go func() {
-			defer close(next.settled)
-			s.writeSystemFiles(in, current)
-			if in.Copy {
-				s.reseed()
-			}
-		}()
 	}
 	s.settings.current.Store(next)
+	if slow {
+		go s.settle(in, current, next)
+	}
 	return nil
+}
+
+// settle does what init asks for and its answer does not wait for. before is
+// what held until then.
+func (s *Server) settle(in *wire.Init, before, now *settingsCopy) {
+	defer close(now.settled)
+	if s.config.SystemSettings {
+		s.writeSystemFiles(in, before)
+	}
+	if in.Sprite != nil {
+		s.services.Begin(in.Sprite)
+	}
+	if in.Copy && s.config.SystemSettings {
+		s.reseed()
+	}
 }
 
 func setIfGiven(field *string, value string) {

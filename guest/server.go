@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/atoll-cloud/atoll/guest/service"
 	"github.com/atoll-cloud/atoll/wire/filesystem/filesystemconnect"
 	"github.com/atoll-cloud/atoll/wire/process/processconnect"
 )
@@ -49,6 +50,7 @@ type Server struct {
 	watchers   *watcherTable
 	metadata   *metadataStore
 	cpu        cpuSampler
+	services   *service.Server
 	http       *http.Server
 	// connections are those of http and of tunnels.
 	connections *connections
@@ -77,6 +79,7 @@ func New(config Config) *Server {
 		connections: newConnections(),
 		mounted:     http.NewServeMux(),
 	}
+	s.mountServices()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -137,6 +140,7 @@ func (s *Server) Serve(l net.Listener) error {
 // Shutdown ends every process with SIGTERM, then SIGKILL when ctx is done,
 // and stops serving.
 func (s *Server) Shutdown(ctx context.Context) {
+	s.services.Close(ctx)
 	s.table.terminate(ctx)
 	s.watchers.closeAll()
 	s.http.Close()

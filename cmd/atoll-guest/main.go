@@ -76,7 +76,7 @@ func run(listen, user string, log *guest.Log) error {
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	kernels := serveKernels(server, log)
-	sprites := sprite.New(sprite.Config{Guest: server, Log: log.Write, Hidden: []int{wire.GuestPort, wire.KernelPort}})
+	sprites := sprite.New(sprite.Config{Guest: server, Activity: server, Log: log.Write, Hidden: []int{wire.GuestPort, wire.KernelPort}})
 	server.Mount(wire.SpritePath, sprites.Handler())
 	go func() {
 		<-stop.Done()

@@ -1,0 +1,273 @@
+package service
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/atoll-cloud/atoll/wire"
+)
+
+func TestSocket(t *testing.T) {
+	w := newWorld(t)
+	info, err := os.Stat(filepath.Join(w.root, ".sprite/api.sock"))
+	if err != nil || info.Mode().Perm() != 0o666 {
+		t.Error(info, err)
+	}
+	if status, text := w.asks("PUT", "/v1/services/web?duration=0", `{"cmd":"sleep","args":["1000"]}`); status != 200 || !strings.Contains(text, "started") {
+		t.Error(status, text)
+	}
+	for _, path := range []string{"/v1/services/web", "/services/web"} {
+		if status, text := w.asks("GET", path, ""); status != 200 || !strings.Contains(text, `"http_port":null`) {
+			t.Error(path, status, text)
+		}
+	}
+	if status, _ := w.asks("GET", "/v1/nothing", ""); status != 404 {
+		t.Error(status)
+	}
+	if target, err := os.Readlink(filepath.Join(w.root, ".sprite/bin/sprite-env")); err != nil || !filepath.IsAbs(target) {
+		t.Error(target, err)
+	}
+	// A daemon that starts anew finds the socket of the former one.
+	w.crash()
+	w.boot(&wire.SpriteInit{Name: "test"}, defaultPauses)
+	if status, _ := w.asks("GET", "/v1/services", ""); status != 200 {
+		t.Error(status)
+	}
+}
+
+func TestTasks(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"POST", "/v1/tasks", `{"name":"build","expire":"30m"}`, 201},
+		{"POST", "/v1/tasks", `{"name":"build","expire":60}`, 409},
+		{"POST", "/v1/tasks", `{"name":"other"}`, 201},
+		{"PUT", "/v1/tasks/build", `{"expire":"1h"}`, 200},
+		{"PUT", "/v1/tasks", `{"name":"build","expire":3600}`, 200},
+		{"PUT", "/v1/tasks/new", `{"expire":"5 minutes"}`, 200},
+		{"POST", "/v1/tasks", `{"name":"long","expire":"61m"}`, 400},
+		{"POST", "/v1/tasks", `{"name":"never","expire":0}`, 400},
+		{"POST", "/v1/tasks", `{"name":"past","expire":-1}`, 400},
+		{"POST", "/v1/tasks", `{"name":"","expire":5}`, 400},
+		{"POST", "/v1/tasks", `{"name":"a/b","expire":5}`, 400},
+		{"POST", "/v1/tasks", `{"name":"x","expire":{}}`, 400},
+		{"POST", "/v1/tasks", ``, 400},
+		{"GET", "/v1/tasks/build", "", 200},
+		{"GET", "/v1/tasks/none", "", 404},
+		{"DELETE", "/v1/tasks/other", "", 204},
+		{"DELETE", "/v1/tasks/other", "", 404},
+	} {
+		if status, text := w.asks(c.method, c.path, c.body); status != c.status {
+			t.Errorf("%s %s %s: %d %s", c.method, c.path, c.body, status, text)
+		}
+	}
+	_, text := w.asks("GET", "/v1/tasks", "")
+	var list struct{ Tasks []task }
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list.Tasks) != 2 || list.Tasks[0].Name != "build" || list.Tasks[0].Expires.Before(list.Tasks[0].Started) {
+		t.Error(text, err)
+	}
+	if _, err := w.server.tasks.hold("short", time.Millisecond, false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a task expires", func() bool { _, err := w.server.tasks.get("short"); return err != nil })
+	if status, _ := w.do("GET", "/tasks", ""); status != 404 {
+		t.Error("tasks are the machine's own:", status)
+	}
+}
+
+// dial connects as the host does, and serves calls until it is closed.
+func (w *world) dial(handler http.Handler) net.Conn {
+	w.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.host.URL, "http://"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: guest\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", wire.CallsPath, wire.CallsProtocol)
+	read := bufio.NewReaderSize(conn, 16)
+	answer, err := http.ReadResponse(read, nil)
+	if err != nil || answer.StatusCode != 101 {
+		w.t.Fatal(answer, err)
+	}
+	go new(http2.Server).ServeConn(&readAhead{conn, read}, &http2.ServeConnOpts{Handler: handler})
+	return conn
+}
+
+type readAhead struct {
+	net.Conn
+	read *bufio.Reader
+}
+
+func (c *readAhead) Read(p []byte) (int, error) { return c.read.Read(p) }
+
+func TestCalls(t *testing.T) {
+	w := newWorld(t)
+	w.server.calls.patience = 20 * time.Millisecond
+	if status, text := w.asks("GET", "/info", ""); status != 503 || !strings.Contains(text, "not connected") {
+		t.Error("with no host:", status, text)
+	}
+	w.server.calls.patience = 10 * time.Second
+	waiting := make(chan string, 1)
+	go func() {
+		status, text := w.asks("GET", "/info", "")
+		waiting <- fmt.Sprint(status, text)
+	}()
+	step := make(chan struct{})
+	host := http.NewServeMux()
+	host.HandleFunc("GET /info", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "first") })
+	host.HandleFunc("POST /checkpoint", func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, r.Body)
+		w.(http.Flusher).Flush()
+		<-step
+		io.WriteString(w, " done")
+	})
+	host.HandleFunc("POST /checkpoints/{id}/restore", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusAccepted)
+		io.WriteString(w, r.PathValue("id"))
+	})
+	w.dial(host)
+	if got := <-waiting; got != "200first" {
+		t.Error("a call that waited:", got)
+	}
+	r, _ := http.NewRequestWithContext(context.Background(), "POST", "http://sprite/v1/checkpoint", strings.NewReader(`{"comment":"c"}`))
+	answer, err := w.local.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	begun := make([]byte, 15)
+	if _, err := io.ReadFull(answer.Body, begun); err != nil || string(begun) != `{"comment":"c"}` {
+		t.Errorf("what comes is not passed on at once: %q, %v", begun, err)
+	}
+	close(step)
+	if text, err := io.ReadAll(answer.Body); err != nil || string(text) != " done" {
+		t.Error(string(text), err)
+	}
+	if status, text := w.asks("POST", "/v1/checkpoints/v3/restore", ""); status != 202 || text != "v3" {
+		t.Error(status, text)
+	}
+	if status, _ := w.asks("GET", "/v1/orgs/mine/sprites", ""); status != 404 {
+		t.Error("the host's answers are passed on:", status)
+	}
+	// A new connection replaces the former; a broken one is none.
+	second := w.dial(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "second") }))
+	eventually(t, "the new connection is used", func() bool {
+		_, text := w.asks("GET", "/v1/info", "")
+		return text == "second"
+	})
+	second.Close()
+	eventually(t, "the end of the connection is seen", func() bool { return !w.server.calls.isConnected() })
+	w.server.calls.patience = time.Millisecond
+	if status, _ := w.asks("GET", "/policy/network", ""); status != 503 {
+		t.Error(status)
+	}
+	if status, text := w.ask(w.host.Client(), w.host.URL+wire.CallsPath, "GET", ""); status != 426 {
+		t.Error("no upgrade:", status, text)
+	}
+}
+
+func TestActivityIsReported(t *testing.T) {
+	w := newWorld(t)
+	w.server.activity.pause = 20 * time.Millisecond
+	var mu sync.Mutex
+	var reports []time.Time
+	host := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var in wire.Activity
+		err := json.NewDecoder(r.Body).Decode(&in)
+		until, err2 := time.Parse(time.RFC3339, in.Until)
+		if r.Method != http.MethodPut || r.URL.Path != wire.CallActivity || err != nil || err2 != nil {
+			t.Error(r.Method, r.URL, err, err2)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		reports = append(reports, until)
+	})
+	// last waits for one more report and returns when it ends, from now.
+	seen := 0
+	last := func() time.Duration {
+		t.Helper()
+		eventually(t, "a report", func() bool { mu.Lock(); defer mu.Unlock(); return len(reports) > seen })
+		mu.Lock()
+		defer mu.Unlock()
+		seen = len(reports)
+		return time.Until(reports[seen-1]).Round(time.Second)
+	}
+	w.asks("POST", "/v1/tasks", `{"name":"before","expire":"10m"}`)
+	w.dial(host)
+	if got := last(); got != 10*time.Minute {
+		t.Error("what held before the host came:", got)
+	}
+	w.asks("PUT", "/v1/tasks/before", `{"expire":"20m"}`)
+	if got := last(); got != 20*time.Minute {
+		t.Error(got)
+	}
+	w.asks("DELETE", "/v1/tasks/before", "")
+	if got := last(); got > 0 {
+		t.Error("after the last task:", got)
+	}
+	start := time.Now()
+	for range 10_000 {
+		w.server.Touch()
+	}
+	took := time.Since(start)
+	if got := last(); got != touchLasts {
+		t.Error("a touch:", got)
+	}
+	eventually(t, "no report is planned", func() bool {
+		w.server.activity.mu.Lock()
+		defer w.server.activity.mu.Unlock()
+		return !w.server.activity.planned
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	if more := len(reports) - seen; more > int(took/(20*time.Millisecond))+2 {
+		t.Error("too many reports:", more, "in", took)
+	}
+}
+
+func TestCheckpointLinks(t *testing.T) {
+	w := newWorld(t)
+	folder := filepath.Join(w.root, ".sprite/checkpoints")
+	names := func() string {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, e := range entries {
+			all = append(all, e.Name())
+		}
+		return strings.Join(all, " ")
+	}
+	w.server.Begin(&wire.SpriteInit{Checkpoints: []string{"v2", "v1", "pre-restore-v1-1700000000", "../x"}})
+	if got := names(); got != "pre-restore-v1-1700000000 v1 v2" {
+		t.Error(got)
+	}
+	mounted := filepath.Join(w.root, ".sprite/.checkpoints/v3")
+	if err := os.MkdirAll(mounted, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.server.Begin(&wire.SpriteInit{Checkpoints: []string{"v3", "v2"}})
+	if target, err := filepath.EvalSymlinks(filepath.Join(folder, "v3")); err != nil || target != mounted || names() != "v2 v3" {
+		t.Error(target, err, names())
+	}
+	w.server.Begin(&wire.SpriteInit{})
+	if got := names(); got != "v3" {
+		t.Error("what leads nowhere stays:", got)
+	}
+}
