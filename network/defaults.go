@@ -8,12 +8,15 @@ import "strings"
 // can receive data, such as whole clouds, are left out unless tools need them.
 const defaultDomains = `
 	github.com *.github.com *.githubusercontent.com *.githubassets.com ghcr.io *.ghcr.io
+	github-cloud.s3.amazonaws.com
 	gitlab.com *.gitlab.com bitbucket.org *.bitbucket.org codeberg.org
 
 	npmjs.org *.npmjs.org npmjs.com *.npmjs.com yarnpkg.com *.yarnpkg.com nodejs.org *.nodejs.org bun.sh *.bun.sh
+	pnpm.io *.pnpm.io deb.nodesource.com rpm.nodesource.com cdn.playwright.dev binaries.prisma.sh
 	deno.land *.deno.land jsr.io *.jsr.io esm.sh unpkg.com cdn.jsdelivr.net
 
 	pypi.org *.pypi.org pythonhosted.org *.pythonhosted.org python.org *.python.org astral.sh *.astral.sh
+	bootstrap.pypa.io install.python-poetry.org download.pytorch.org
 	anaconda.com *.anaconda.com anaconda.org *.anaconda.org
 
 	proxy.golang.org sum.golang.org index.golang.org golang.org *.golang.org go.dev *.go.dev storage.googleapis.com dl.google.com
@@ -26,16 +29,20 @@ const defaultDomains = `
 	hackage.haskell.org pub.dev *.pub.dev sdkman.io *.sdkman.io adoptium.net *.adoptium.net
 
 	docker.io *.docker.io docker.com *.docker.com quay.io *.quay.io gcr.io *.gcr.io *.pkg.dev
-	registry.k8s.io *.registry.k8s.io mcr.microsoft.com *.mcr.microsoft.com public.ecr.aws
+	docker-images-prod.6aa30f8b08e16409b46e0173d6de2f56.r2.cloudflarestorage.com
+	registry.k8s.io *.registry.k8s.io mcr.microsoft.com *.mcr.microsoft.com public.ecr.aws d5l0dvt14r5h8.cloudfront.net
 
 	debian.org *.debian.org ubuntu.com *.ubuntu.com *.launchpad.net *.launchpadcontent.net
 	alpinelinux.org *.alpinelinux.org fedoraproject.org *.fedoraproject.org archlinux.org *.archlinux.org
-	nixos.org *.nixos.org formulae.brew.sh packages.microsoft.com apt.llvm.org apt.postgresql.org
+	nixos.org *.nixos.org brew.sh *.brew.sh hashicorp.com *.hashicorp.com terraform.io *.terraform.io
+	packages.microsoft.com apt.llvm.org apt.postgresql.org
 
 	anthropic.com *.anthropic.com claude.ai *.claude.ai claude.com *.claude.com
 	openai.com *.openai.com chatgpt.com *.chatgpt.com *.oaistatic.com *.oaiusercontent.com
-	generativelanguage.googleapis.com aiplatform.googleapis.com *.aiplatform.googleapis.com
+	generativelanguage.googleapis.com aiplatform.googleapis.com us-central1-aiplatform.googleapis.com
 	oauth2.googleapis.com accounts.google.com cloudcode-pa.googleapis.com
+	bedrock-runtime.us-east-1.amazonaws.com bedrock-runtime.us-west-2.amazonaws.com
+	bedrock-runtime.eu-west-1.amazonaws.com bedrock-runtime.eu-central-1.amazonaws.com
 	*.openai.azure.com *.githubcopilot.com cursor.com *.cursor.com cursor.sh *.cursor.sh
 	mistral.ai *.mistral.ai cohere.com *.cohere.com *.cohere.ai groq.com *.groq.com x.ai *.x.ai
 	deepseek.com *.deepseek.com together.xyz *.together.xyz together.ai *.together.ai fireworks.ai *.fireworks.ai
