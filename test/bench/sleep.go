@@ -1,18 +1,25 @@
 package main
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/atoll-cloud/atoll/client"
 	"github.com/atoll-cloud/atoll/test/harness"
 )
 
 const (
-	dirtyMiB = "512" // of memory in use, for the sandbox that is not idle
+	dirtyMiB = 512 // of memory in use, for the sandbox that is not idle
 	copies   = "10"
 )
 
@@ -21,15 +28,27 @@ const (
 func (b *bench) asleep(s *harness.Server) error {
 	b.say("pause and resume")
 	for _, size := range []struct {
-		mib, name     string
+		mib           int
+		name          string
 		pause, resume float64
 		runs          int
-	}{{"0", "idle", 45, 70, b.runs}, {dirtyMiB, dirtyMiB + " MiB in use", 250, 350, max(b.runs/10, 3)}} {
-		f, err := b.sdk(s, "sleep", size.runs, size.mib)
+	}{{0, "idle", 45, 70, b.runs}, {dirtyMiB, fmt.Sprintf("%d MiB in use", dirtyMiB), 250, 350, max(b.runs/10, 3)}} {
+		f, err := b.sdk(s, "sleep", size.runs, strconv.Itoa(size.mib))
 		if err != nil {
 			return err
 		}
 		b.add("pause, "+size.name, "ms", f["pause"], &goal{Median: size.pause})
+		if size.mib > 0 {
+			dir, err := harness.DataDir()
+			if err != nil {
+				return err
+			}
+			written, err := writeDirect(dir, size.mib)
+			if err != nil {
+				return err
+			}
+			b.compare("pause, "+size.name, "disk alone", written...)
+		}
 		resume := "resume from the disk, " + size.name
 		b.add(resume, "ms", f["resume"], &goal{Median: size.resume})
 		b.add(resume+", until it answers", "ms", f["answer"], nil)
@@ -46,8 +65,40 @@ func (b *bench) frozen(s *harness.Server) error {
 	if err != nil {
 		return err
 	}
-	b.add("resume, frozen in memory", "ms", f["resume"], &goal{Median: 4})
+	const name = "resume, frozen in memory"
+	b.add(name, "ms", f["resume"], &goal{Median: 4})
+	b.compare(name, "same call, awake", f["running"]...)
 	return nil
+}
+
+// writeDirect measures how long the disk below the server takes for so many
+// bytes, in milliseconds: what a pause is answered after.
+func writeDirect(dir string, mib int) ([]float64, error) {
+	var took []float64
+	block, err := unix.Mmap(-1, 0, 4<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil, fmt.Errorf("map a block to write: %w", err)
+	}
+	defer unix.Munmap(block)
+	rand.Read(block)
+	for range 5 {
+		f, err := os.OpenFile(filepath.Join(dir, "bench"), os.O_CREATE|os.O_WRONLY|unix.O_DIRECT, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		for written := 0; written < mib<<20 && err == nil; written += len(block) {
+			_, err = f.Write(block)
+		}
+		if err == nil {
+			err = f.Sync()
+		}
+		took = append(took, ms(time.Since(began)))
+		if err = errors.Join(err, f.Close(), os.Remove(f.Name())); err != nil {
+			return nil, fmt.Errorf("write to the disk: %w", err)
+		}
+	}
+	return took, nil
 }
 
 func (b *bench) forks(s *harness.Server) error {

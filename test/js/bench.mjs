@@ -107,9 +107,10 @@ time.sleep(3600)`)
     await sbx.commands.run('python3 /tmp/fill.py', { background: true })
     while (!(await sbx.files.exists('/tmp/filled'))) await pause(50)
   }
-  const out = { pause: [], resume: [], answer: [] }
+  const out = { pause: [], resume: [], answer: [], running: [] }
   for (let i = -2; i < runs; i++) {
     await pause(300) // as much as the sandbox needs to be idle again
+    const running = await timed(() => Sandbox.connect(sbx.sandboxId))
     const asleep = await timed(() => sbx.pause())
     await pause(300) // so that its processes are gone, where they do not linger
     const awake = await timed(() => Sandbox.connect(sbx.sandboxId))
@@ -118,6 +119,7 @@ time.sleep(3600)`)
       out.pause.push(asleep)
       out.resume.push(awake)
       out.answer.push(awake + answer)
+      out.running.push(running)
     }
   }
   await sbx.kill()
