@@ -72,7 +72,6 @@ func (s *Sprites) exec(w http.ResponseWriter, r *http.Request, _ *sprite) {
 		s.sessions[one.ID] = one
 	}
 	s.mu.Unlock()
-	one.introduce(r.Context())
 	if err != nil {
 		code := 126
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
@@ -82,6 +81,7 @@ func (s *Sprites) exec(w http.ResponseWriter, r *http.Request, _ *sprite) {
 		one.end(code)
 		return
 	}
+	one.introduce(r.Context())
 	go func() {
 		output()
 		one.cmd.Wait()

@@ -18,12 +18,11 @@ import (
 
 // spriteCreate are the flags of "atoll sprite create".
 type spriteCreate struct {
-	skipConsole  bool
-	from         string
-	labels, env  []string
-	cpus, memory int
-	auth         string
-	json         bool
+	skipConsole bool
+	from        string
+	labels, env []string
+	auth        string
+	json        bool
 }
 
 func newSpriteCreate(s *sprites) *cobra.Command {
@@ -47,8 +46,6 @@ sprite's newest one.`,
 	fl.StringVar(&f.from, "from", "", "begin as another sprite was at a checkpoint: NAME@v3")
 	fl.StringArrayVar(&f.labels, "label", nil, "label the sprite (repeatable)")
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "set KEY=VALUE for all programs in it, or KEY to pass on yours (repeatable)")
-	fl.IntVar(&f.cpus, "cpus", 0, "processors (default: the server's choice)")
-	fl.IntVar(&f.memory, "memory", 0, "memory in MB (default: the server's choice)")
 	fl.StringVar(&f.auth, "url-auth", "", "who may use its URL: sprite (your team) or public")
 	jsonFlag(cmd, &f.json)
 	return cmd
@@ -59,9 +56,6 @@ func (f *spriteCreate) run(ctx context.Context, s *sprites, name string) error {
 	var err error
 	if n.Environment, err = pairs("--env", f.env, s.env); err != nil {
 		return err
-	}
-	if f.cpus != 0 || f.memory != 0 {
-		n.Config = &client.SpriteConfig{CPUs: f.cpus, RAMMB: f.memory}
 	}
 	if f.auth != "" {
 		auth, err := urlAuth("--url-auth", f.auth)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -181,8 +180,12 @@ func (s *sprites) startDetached(ctx context.Context, g *client.SpriteGuest, c cl
 		return fmt.Errorf("start %s in %s: %w", c.Args[0], g.Name(), err)
 	}
 	defer p.Close()
-	if p.ID == "" {
-		return errors.New("the server did not tell the session's id")
+	if p.ID == "" { // it did not start, and why is told where it would have written
+		code, err := p.Copy(ctx, s.err, s.err)
+		if err != nil {
+			return err
+		}
+		return exitWith(code)
 	}
 	if asJSON {
 		return s.printJSON(map[string]string{"id": p.ID, "command": p.Command})

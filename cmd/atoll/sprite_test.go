@@ -263,6 +263,9 @@ func TestSpriteSessionsInTheBackground(t *testing.T) {
 	if id != "101" {
 		t.Errorf("its id is %q", id)
 	}
+	if got := c.run("sprite", "exec", "-s", "web", "--detach", "no-such-program"); got.code != codeNotFound || got.out != "" || got.err == "" {
+		t.Errorf("of what is not there: %+v", got)
+	}
 	if got := c.run("sprite", "attach", "-s", "web"); got.code != 1 || !strings.Contains(got.err, "nothing was left running with a terminal") {
 		t.Errorf("attach: %+v", got)
 	}
