@@ -1,5 +1,6 @@
 // Command atoll-guest is the first process of every machine: the daemon that
-// clients' SDKs and the host talk to. See package guest.
+// clients' SDKs and the host talk to. See package guest. Called sprite-env it is
+// the command line of a sprite's own API. See package command.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"syscall"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/atoll-cloud/atoll/guest"
 	"github.com/atoll-cloud/atoll/guest/kernel"
+	"github.com/atoll-cloud/atoll/guest/service/command"
 	"github.com/atoll-cloud/atoll/guest/sprite"
 	"github.com/atoll-cloud/atoll/wire"
 )
@@ -33,6 +36,9 @@ const (
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == command.Name {
+		os.Exit(command.Run(command.Config{Socket: command.Socket, Stdout: os.Stdout, Stderr: os.Stderr}, os.Args[1:]))
+	}
 	listen := flag.String("listen", ":"+strconv.Itoa(wire.GuestPort), "`address` to serve on")
 	user := flag.String("user", "user", "`name` of the user that requests act as by default")
 	flag.Parse()
