@@ -12,7 +12,7 @@ import (
 // machines that are none, and adds the host's routes to it.
 func (s *Server) mountServices() {
 	s.services = service.New(service.Config{Host: s, Log: s.log.Write, Root: s.config.Root, Forget: s.connections.forget})
-	for _, path := range []string{wire.SpritePath + "services", wire.SpritePath + "services/", wire.SpriteURLPortPath} {
+	for _, path := range []string{wire.SpritePath + "services", wire.SpritePath + "services/", wire.SpriteURLPortPath, wire.SpritePolicyPath} {
 		s.Mount(path, s.services.HostHandler())
 	}
 	s.mounted.HandleFunc(wire.CallsPath, s.services.Calls)

@@ -9,6 +9,10 @@ const (
 	// SpriteURLPortPath answers a URLPort: where requests to the sprite's URL go.
 	SpriteURLPortPath = SpritePath + "url-port"
 
+	// SpritePolicyPath takes (PUT) the network policy as the Sprites API writes
+	// it, when it has changed; see SpriteInit.Policy.
+	SpritePolicyPath = SpritePath + "policy/network"
+
 	// CallsPath upgrades a connection (Upgrade: CallsProtocol) on which the
 	// roles are then reversed: the daemon is the client of HTTP/2 and the host
 	// serves the routes below to this one machine. A new connection replaces

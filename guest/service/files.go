@@ -2,33 +2,82 @@ package service
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/atoll-cloud/atoll/wire"
 )
 
-// mountedCheckpoints is where the host shows checkpoints, as seen from the folder
-// where users find them.
-const mountedCheckpoints = "../.checkpoints"
+// maxPolicy bounds a network policy, in bytes.
+const maxPolicy = 1 << 20
 
-// writeFiles writes what a sprite is told of itself below /.sprite. Fields that
-// are empty leave what is there.
+// writeFiles writes what a sprite is told of itself below /.sprite. A policy
+// that is empty leaves the one that is there.
 func (s *Server) writeFiles(in *wire.SpriteInit) error {
 	var failed []error
-	for _, folder := range []string{"services", filepath.Join("logs", "services"), "policy", "checkpoints", "bin"} {
-		failed = append(failed, os.MkdirAll(filepath.Join(s.folder, folder), 0o755))
+	if !s.isSprite() {
+		for _, folder := range []string{"services", filepath.Join("logs", "services"), "policy", "bin"} {
+			failed = append(failed, os.MkdirAll(filepath.Join(s.folder, folder), 0o755))
+		}
+		failed = append(failed, s.linkTool())
 	}
 	if in.Policy != "" {
-		failed = append(failed, writeChanged(filepath.Join(s.folder, "policy", "network.json"), []byte(in.Policy+"\n"), 0o444))
+		failed = append(failed, s.writePolicy([]byte(in.Policy)))
 	}
-	failed = append(failed, s.writeFresh(in.Fresh), s.linkCheckpoints(in.Checkpoints), s.linkTool())
-	return errors.Join(failed...)
+	return errors.Join(append(failed, s.writeFresh(in.Fresh))...)
+}
+
+// writePolicy replaces the copy of the network policy that users may read.
+func (s *Server) writePolicy(text []byte) error {
+	if !json.Valid(text) {
+		return errors.New("the network policy is not JSON")
+	}
+	text = append(bytes.TrimSpace(text), '\n')
+	return writeChanged(filepath.Join(s.folder, "policy", "network.json"), text, 0o444)
+}
+
+// takePolicy takes the policy from the host, when it has changed.
+func (s *Server) takePolicy(w http.ResponseWriter, r *http.Request) {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPolicy))
+	if err == nil {
+		err = s.writePolicy(text)
+	}
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// askPolicy brings the copy up to date, since the policy may have changed while
+// the machine slept.
+func (s *Server) askPolicy() {
+	ctx, cancel := context.WithTimeout(context.Background(), reportTime)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://host"+wire.CallPolicy, nil)
+	if err != nil {
+		return // the address is a constant
+	}
+	answer, err := s.calls.RoundTrip(r)
+	if err != nil {
+		return // asked again when the host connects anew
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxPolicy))
+	if err == nil && answer.StatusCode == http.StatusOK {
+		err = s.writePolicy(text)
+	}
+	if err != nil {
+		s.config.Log("warn", "the copy of the network policy may be old", "error", err.Error())
+	}
 }
 
 // writeFresh leaves a note that the machine lost its memory; the next start that
@@ -44,38 +93,6 @@ func (s *Server) writeFresh(why string) error {
 	s.config.Log("warn", "the machine started from its disk though it was asleep with its memory", "reason", why)
 	text := fmt.Sprintf("%s started from disk, services started afresh: %s\n", time.Now().UTC().Format(time.RFC3339), why)
 	return writeFile(note, []byte(text), 0o644, false)
-}
-
-// linkCheckpoints makes the names under which users find mounted checkpoints
-// those that are given; with none given it only removes what leads nowhere.
-func (s *Server) linkCheckpoints(ids []string) error {
-	folder := filepath.Join(s.folder, "checkpoints")
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return fmt.Errorf("list the links to checkpoints: %w", err)
-	}
-	var failed []error
-	for _, entry := range entries {
-		path := filepath.Join(folder, entry.Name())
-		if entry.Type()&fs.ModeSymlink == 0 {
-			continue
-		}
-		_, err := os.Stat(path)
-		if len(ids) == 0 && err != nil || len(ids) > 0 && !slices.Contains(ids, entry.Name()) {
-			failed = append(failed, removeIfThere(path))
-		}
-	}
-	for _, id := range ids {
-		if err := checkName(id); err != nil {
-			failed = append(failed, fmt.Errorf("link checkpoint: %w", err))
-			continue
-		}
-		err := os.Symlink(filepath.Join(mountedCheckpoints, id), filepath.Join(folder, id))
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			failed = append(failed, fmt.Errorf("link checkpoint: %w", err))
-		}
-	}
-	return errors.Join(failed...)
 }
 
 // linkTool makes sure that sprite-env is there, which is this program under

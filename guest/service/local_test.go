@@ -187,6 +187,9 @@ func TestActivityIsReported(t *testing.T) {
 	var mu sync.Mutex
 	var reports []time.Time
 	host := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == wire.CallPolicy {
+			return
+		}
 		var in wire.Activity
 		err := json.NewDecoder(r.Body).Decode(&in)
 		until, err2 := time.Parse(time.RFC3339, in.Until)
@@ -240,34 +243,27 @@ func TestActivityIsReported(t *testing.T) {
 	}
 }
 
-func TestCheckpointLinks(t *testing.T) {
+func TestPolicyIsUpToDate(t *testing.T) {
 	w := newWorld(t)
-	folder := filepath.Join(w.root, ".sprite/checkpoints")
-	names := func() string {
-		entries, err := os.ReadDir(folder)
-		if err != nil {
-			t.Fatal(err)
+	is := func(want string) func() bool {
+		return func() bool {
+			data, _ := os.ReadFile(filepath.Join(w.root, ".sprite/policy/network.json"))
+			return string(data) == want
 		}
-		var all []string
-		for _, e := range entries {
-			all = append(all, e.Name())
-		}
-		return strings.Join(all, " ")
 	}
-	w.server.Begin(&wire.SpriteInit{Checkpoints: []string{"v2", "v1", "pre-restore-v1-1700000000", "../x"}})
-	if got := names(); got != "pre-restore-v1-1700000000 v1 v2" {
-		t.Error(got)
+	w.server.Begin(&wire.SpriteInit{Policy: `{"rules":[]}`})
+	if !is("{\"rules\":[]}\n")() {
+		t.Error("what init says is not there")
 	}
-	mounted := filepath.Join(w.root, ".sprite/.checkpoints/v3")
-	if err := os.MkdirAll(mounted, 0o755); err != nil {
-		t.Fatal(err)
+	w.dial(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"rules":[1]}`) }))
+	eventually(t, "the host is asked when it connects", is("{\"rules\":[1]}\n"))
+	if status, _ := w.do("PUT", "/policy/network", `{"rules":[2]}`); status != 204 || !is("{\"rules\":[2]}\n")() {
+		t.Error("a change:", status)
 	}
-	w.server.Begin(&wire.SpriteInit{Checkpoints: []string{"v3", "v2"}})
-	if target, err := filepath.EvalSymlinks(filepath.Join(folder, "v3")); err != nil || target != mounted || names() != "v2 v3" {
-		t.Error(target, err, names())
+	if status, _ := w.do("PUT", "/policy/network", `{`); status == 204 || !is("{\"rules\":[2]}\n")() {
+		t.Error("rubbish:", status)
 	}
-	w.server.Begin(&wire.SpriteInit{})
-	if got := names(); got != "v3" {
-		t.Error("what leads nowhere stays:", got)
+	if status, _ := w.asks("PUT", "/policy/network", `{}`); status == 204 || !is("{\"rules\":[2]}\n")() {
+		t.Error("the sprite itself:", status)
 	}
 }

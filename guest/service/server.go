@@ -65,7 +65,7 @@ func New(config Config) *Server {
 		services: newSupervisor(config.Host, config.Log, filepath.Join(folder, "services"), filepath.Join(folder, "logs", "services")),
 	}
 	s.tasks = &tasks{alive: map[string]task{}, changed: func() { s.activity.report() }}
-	s.calls = &calls{forget: config.Forget, patience: callPatience, arrived: make(chan struct{}), connected: func() { s.activity.report() }}
+	s.calls = &calls{forget: config.Forget, patience: callPatience, arrived: make(chan struct{}), connected: s.connected}
 	s.activity = &activity{calls: s.calls, tasks: s.tasks, pause: reportPause}
 	s.host = s.hostRoutes()
 	s.local = &http.Server{
@@ -116,12 +116,20 @@ func (s *Server) listen() error {
 	return nil
 }
 
+// connected is called when the host has connected.
+func (s *Server) connected() {
+	s.activity.report()
+	if s.isSprite() {
+		go s.askPolicy() // ends within reportTime
+	}
+}
+
 // Touch says that the machine is in use though no request is open to it: it
 // stays awake for another 30 seconds. It is cheap and may be called often.
 func (s *Server) Touch() { s.activity.touch() }
 
-// HostHandler answers what the host asks below wire.SpritePath: /services…
-// and /url-port.
+// HostHandler answers what the host asks below wire.SpritePath: /services…,
+// /url-port, and PUT /policy/network with the policy's text when it has changed.
 func (s *Server) HostHandler() http.Handler { return s.host }
 
 // Calls takes over a connection on which the host answers calls (wire.CallsPath).
@@ -149,6 +157,7 @@ func (s *Server) hostRoutes() http.Handler {
 	mux := http.NewServeMux()
 	s.serviceRoutes(mux)
 	mux.HandleFunc("GET /url-port", s.urlPort)
+	mux.HandleFunc("PUT "+wire.CallPolicy, s.takePolicy)
 	strip := http.StripPrefix(strings.TrimSuffix(wire.SpritePath, "/"), mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.isSprite() {
