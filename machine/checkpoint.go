@@ -377,9 +377,13 @@ func (m *instance) lastCheckpoint() string {
 	return restored.Checkpoint
 }
 
-// diskFull says what can be done where there was no room.
+// diskFull says what can be done where there was no room. Who writes memory
+// tells of it in words alone.
 func diskFull(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
 		return fmt.Errorf("%w: the disk of this node is full: delete checkpoints or machines and try again: %w", ErrUnavailable, err)
 	}
 	return err

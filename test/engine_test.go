@@ -23,25 +23,28 @@ import (
 	"github.com/atoll-cloud/atoll/wire/process/processconnect"
 )
 
-// engine is an engine on the shared data directory, without a door.
+// engine is an engine without a door, on a folder of the tests' data directory.
 type engine struct {
 	*machine.Engine
 	records *store.Store
 }
 
+// engineDir is where the engines of all tests keep what they have.
+func engineDir() string { return filepath.Join(dataDir, "engine") }
+
 // openEngine opens an engine. Its templates are made as those of servers are.
 func openEngine(ctx context.Context, change func(*machine.Config)) (*engine, error) {
-	name, err := os.ReadFile(filepath.Join(dataDir, "engine-instance"))
-	if err != nil {
-		name = fmt.Appendf(nil, "te%04x", time.Now().UnixNano()&0xffff)
-		if err := os.WriteFile(filepath.Join(dataDir, "engine-instance"), name, 0o600); err != nil {
-			return nil, err
-		}
-	}
-	data := filepath.Join(dataDir, "engine")
+	data := engineDir()
 	lib := filepath.Join(data, "lib")
 	if err := os.MkdirAll(lib, 0o755); err != nil {
 		return nil, err
+	}
+	name, err := os.ReadFile(filepath.Join(data, "instance"))
+	if err != nil {
+		name = fmt.Appendf(nil, "te%04x", time.Now().UnixNano()>>10&0xffff)
+		if err := os.WriteFile(filepath.Join(data, "instance"), name, 0o600); err != nil {
+			return nil, err
+		}
 	}
 	bin, err := bundle.Extract(lib)
 	if err != nil {
@@ -54,7 +57,8 @@ func openEngine(ctx context.Context, change func(*machine.Config)) (*engine, err
 	config := machine.Config{
 		DataDir: data, RunDir: "/run/atoll-" + string(name), Instance: string(name), LibDir: lib, Bundle: filepath.Base(bin),
 		MaxTimeout: time.Hour, Templates: []string{"base"}, MemoryReserve: -1,
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		DiskPoolBytes: 4 << 30, // so that a test can fill it
+		Logger:        slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	}
 	if change != nil {
 		change(&config)

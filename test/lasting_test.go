@@ -14,7 +14,7 @@ import (
 
 // pool is the engine's disk pool, and checkpointFolder where a machine's
 // checkpoints are in it.
-func (e *engine) pool() string { return filepath.Join(dataDir, "engine", "disks", "pool", "trees") }
+func (e *engine) pool() string { return filepath.Join(engineDir(), "disks", "pool", "trees") }
 
 func (e *engine) checkpointFolder(id string) string {
 	return filepath.Join(e.pool(), "checkpoints", id)

@@ -79,6 +79,23 @@ var edits = []edit{
 	e.state.Store(uint32(StateError))
 `, `	e.hardError = &tcpip.ErrConnectionReset{}
 `},
+	// A guest's fsync fails where the host's does. gVisor drops that error, and a
+	// program would believe that what it wrote is safe.
+	{"pkg/sentry/fsimpl/gofer/gofer.go", `
+	// Prefer syncing write handles over read handles, since some remote
+	// filesystem implementations may not sync changes made through write
+	// handles otherwise.
+	wh := d.inode.writeHandle()
+`, `	if h := d.inode.readHandle(); true {
+		if d.inode.isWriteHandleOk() {
+			h = wh
+		}
+		if dataOnly {
+			return h.syncData(ctx)
+		}
+		return h.sync(ctx)
+	}
+`},
 	// Memory is loaded by as many threads as may be busy with it while others
 	// decode the kernel and run the guest: 128 of them leave both no processor.
 	{"pkg/sentry/state/stateio/pagesfile.go", `
