@@ -36,7 +36,7 @@ var builtins = []builtin{{
 	key: image.InterpreterRecipe().Key, build: image.Interpreter, kernels: true,
 }, {
 	name: "sprite", cpus: 2, memoryMB: 2048, diskMB: 100 << 10,
-	key: spriteKey, build: buildSprite, showsCheckpoints: true,
+	key: image.SpriteRecipe().Key, build: image.Sprite, showsCheckpoints: true,
 }}
 
 func isBuiltin(name string) bool {
