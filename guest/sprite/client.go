@@ -114,7 +114,7 @@ func (c *client) serve(ctx context.Context) (code int, err error) {
 // forward sends what has come; more says whether more can.
 func (c *client) forward(ctx context.Context, replay bool) (more bool, err error) {
 	chunks, more, err := c.place.take()
-	if replay && c.session.tty && c.session.out.wasCut() {
+	if replay && c.session.tty && c.place.late {
 		chunks = fromLine(chunks)
 	}
 	for _, chunk := range chunks {

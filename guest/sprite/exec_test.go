@@ -145,7 +145,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	if status, body, _ := w.do("GET", "exec/1", ""); status != 400 {
 		t.Error(status, body)
 	}
-	if status, body, _ := w.do("GET", "nothing/here", ""); status != 404 || !strings.Contains(body, `"error"`) {
+	if status, body, _ := w.do("GET", "nothing/here", ""); status != 404 {
 		t.Error(status, body)
 	}
 	if response, err := http.Get(w.daemon + "/sprite/exec"); err != nil || response.StatusCode != 401 {

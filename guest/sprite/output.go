@@ -58,6 +58,7 @@ type chunk struct {
 type reader struct {
 	out  *output
 	next uint64 // output.total up to which it has taken
+	late bool   // it does not begin where the output began
 	err  error
 	// wake has a token when there may be something to take.
 	wake chan struct{}
@@ -67,12 +68,14 @@ func newOutput() *output {
 	return &output{readers: map[*reader]struct{}{}, room: make(chan struct{}, 1)}
 }
 
-// join returns a reader that begins with what is kept.
+// join returns a reader that begins with the scrollback.
 func (o *output) join() *reader {
 	r := &reader{out: o, wake: make(chan struct{}, 1)}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	r.next = o.total - uint64(o.size)
+	replay := min(o.size, scrollback)
+	r.next = o.total - uint64(replay)
+	r.late = o.cut || replay < o.size
 	o.readers[r] = struct{}{}
 	token(r.wake)
 	return r
@@ -84,13 +87,6 @@ func (r *reader) leave() {
 	delete(r.out.readers, r)
 	r.out.mu.Unlock()
 	token(r.out.room)
-}
-
-// wasCut reports whether something is forgotten.
-func (o *output) wasCut() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.cut
 }
 
 // take returns what comes next for the reader, and whether more can come.

@@ -3,7 +3,7 @@ package sprite
 import (
 	"context"
 	"encoding/json"
-	"errors"
+
 	"net/http"
 	"strings"
 	"sync"
@@ -101,9 +101,6 @@ func (s *Server) Handler() http.Handler {
 	at("POST fs/copy", s.fileRoute("fs.copy"))
 	at("POST fs/chmod", s.fileRoute("fs.chmod"))
 	at("POST fs/chown", s.fileRoute("fs.chown"))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, errors.New("a sprite has no route "+strings.TrimPrefix(r.URL.Path, wire.SpritePath)))
-	})
 	return mux
 }
 
