@@ -118,6 +118,7 @@ func (e *Engine) keepDisk(ctx context.Context, m *instance, c Checkpoint, memory
 	if c.Bytes, _, err = e.disks.Usage(ctx, machineTrees+c.Machine); err != nil {
 		return c, fmt.Errorf("measure the disk: %w", err)
 	}
+	c.Bytes += record.DiskBase
 	if !memory {
 		return c, nil
 	}

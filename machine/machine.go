@@ -107,6 +107,9 @@ type Machine struct {
 	Fresh string `json:"fresh,omitempty"`
 	// Restored is what its disk was last set back to.
 	Restored Restored `json:"restored,omitzero"`
+	// DiskBase is what the disk had beyond its template when it was last set
+	// back; what is measured of a disk is what it has written since.
+	DiskBase int64 `json:"diskBase,omitempty"`
 	// LastCheckpoint is the highest number of a checkpoint that was deleted.
 	LastCheckpoint int `json:"lastCheckpoint,omitempty"`
 	// ShowsCheckpoints is set where the guest sees the machine's checkpoints.

@@ -36,7 +36,7 @@ func (r *Machine) metered() meter.Machine {
 }
 
 // meterMove tells the meter of a machine's new state. The caller has not yet
-// let the guest run, or has stopped it already.
+// let the guest run; or it has stopped it, or is about to end it.
 func (e *Engine) meterMove(record Machine) {
 	meter := e.config.Meter
 	if meter == nil {
@@ -79,7 +79,7 @@ func (e *Engine) reading(record Machine, disk bool) meter.Reading {
 	}
 	if disk {
 		if used, _, err := e.disks.Usage(e.life, machineTrees+record.ID); err == nil {
-			r.Disk = used
+			r.Disk = used + record.DiskBase
 		}
 	}
 	return r

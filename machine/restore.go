@@ -73,7 +73,7 @@ func (e *Engine) restoreCheckpoint(ctx context.Context, m *instance, c Checkpoin
 		return err
 	}
 	record = m.record()
-	record.Restored = Restored{Checkpoint: c.ID, At: e.now()}
+	record.Restored, record.DiskBase = Restored{Checkpoint: c.ID, At: e.now()}, c.Bytes
 	m.setRecord(record)
 	if err := e.wake(ctx, m, ResumeSpec{MaxConcurrent: e.config.TeamLimit(record.Team), memory: c.Image}, ReasonRestored); err != nil {
 		return errors.Join(err, e.save(ctx, m.record()))

@@ -95,7 +95,7 @@ func (e *Engine) measure(m *instance) error {
 	if err != nil {
 		return fmt.Errorf("measure the disk of machine %s: %w", record.ID, err)
 	}
-	e.meterSample(record.ID, at, usage, used)
+	e.meterSample(record.ID, at, usage, used+record.DiskBase)
 	now := e.now()
 	m.samples.add(Sample{
 		Time:       now,
