@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,7 +96,7 @@ func (b *bench) reading() Reading {
 func (b *bench) report(q Query) Report {
 	b.t.Helper()
 	if q.From.IsZero() {
-		q.From, q.To = morning.AddDate(0, 0, -2), morning.AddDate(1, 0, 0)
+		q.From, q.To = morning.AddDate(0, 0, -3), morning.AddDate(0, 0, 30)
 	}
 	r, err := b.Report(context.Background(), q)
 	if err != nil {
@@ -223,11 +224,11 @@ func TestWhatCounts(t *testing.T) {
 			b.Sample("i", b.reading())
 		}, minute, minute, minute},
 		{"over hours and days", func(b *bench) { b.work(50 * hour) }, 50 * hour, 50 * hour, 50 * hour},
-		{"the clock set forward by a year", func(b *bench) {
+		{"the clock set forward by weeks, and back", func(b *bench) {
 			b.work(minute)
-			b.at.Wall = b.at.Wall.AddDate(0, 11, 0)
+			b.at.Wall = b.at.Wall.AddDate(0, 0, 20)
 			b.work(minute)
-			b.at.Wall = b.at.Wall.AddDate(0, -11, 0)
+			b.at.Wall = b.at.Wall.AddDate(0, 0, -20)
 			b.work(minute)
 		}, 3 * minute, 3 * minute, 3 * minute},
 		{"the clock set back by a day, and again", func(b *bench) {
@@ -240,7 +241,7 @@ func TestWhatCounts(t *testing.T) {
 		{"the clock set while it sleeps", func(b *bench) {
 			b.work(minute)
 			b.Asleep(box, b.reading())
-			b.at.Wall = b.at.Wall.AddDate(0, 6, 0)
+			b.at.Wall = b.at.Wall.AddDate(0, 0, 20)
 			b.pass(hour, false)
 			b.Awake(box, b.reading())
 		}, minute, minute, minute + hour},
@@ -354,5 +355,52 @@ func TestReportsAreSplitAsAsked(t *testing.T) {
 		if _, err := b.Report(context.Background(), q); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%+v: %v, want ErrInvalid", q, err)
 		}
+	}
+}
+
+// Everything at once, for the race detector: the sum is right all the same.
+func TestConcurrentUse(t *testing.T) {
+	s, err := store.Open(t.Context(), store.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	m, err := Open(t.Context(), Config{Store: s, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for n := range 8 {
+		group.Go(func() {
+			mach := Machine{ID: fmt.Sprint("i", n), Team: "t", CPUs: 1}
+			for life := range uint64(20) {
+				m.Awake(mach, Reading{At: m.Now(), Life: life + 1})
+				for i := range 10 {
+					m.Sample(mach.ID, Reading{At: m.Now(), Life: life + 1, CPU: time.Duration(i+1) * time.Second})
+				}
+				m.Asleep(mach, Reading{At: m.Now(), Life: life + 1, CPU: 10 * time.Second})
+			}
+			m.End(mach.ID, Reading{At: m.Now()})
+		})
+	}
+	for range 2 {
+		group.Go(func() {
+			for range 20 {
+				if _, err := m.Report(t.Context(), Query{From: time.Now(), To: time.Now(), By: []string{ByMachine}}); err != nil {
+					t.Error(err)
+				}
+				if err := m.write(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	r, err := m.Report(t.Context(), Query{From: time.Now().Add(-time.Hour), To: time.Now()})
+	if err != nil || math.Abs(r.Total.Usage.CPUSeconds-8*20*10) > 1e-6 {
+		t.Errorf("%+v, %v", r.Total, err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
 	}
 }
