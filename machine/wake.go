@@ -180,9 +180,13 @@ func (e *Engine) restore(ctx context.Context, m *instance, dir string, image Ima
 	}
 	g.paused = false
 	e.watch(m, g)
+	sprite := record.spriteInit()
+	if sprite != nil {
+		sprite.Fresh = "" // was told when it booted
+	}
 	if err := g.control.init(ctx, wire.Init{
 		Timestamp: e.now().UTC().Format(time.RFC3339Nano), Nameservers: []string{g.slot.DNS.String()},
-		Restored: true, Sprite: record.spriteInit(),
+		Restored: true, Sprite: sprite,
 	}); err != nil {
 		// It runs, and whoever wants it will see what is wrong with it.
 		e.log.Warn("the guest daemon of a woken machine does not answer", "machine", record.ID, "error", err)
