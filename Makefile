@@ -91,5 +91,5 @@ generate: ## generated source from its definitions
 
 .PHONY: clean
 clean: ## all that was built; data of servers stays
-	rm -rf bin test/js/node_modules test/.venv test/.node
+	rm -rf bin test/js/node_modules test/.venv test/.node test/.node24
 	find $(FILES) -type f ! -name README -delete

@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -34,9 +32,17 @@ const (
 // sprite that is awake. They are opened from here, for a sprite can open none
 // to its host, and they are no use of the sprite: it sleeps with one open.
 type calls struct {
-	mu   sync.Mutex
-	open map[string]<-chan struct{} // by machine: what its connection ends with
-	wait sync.WaitGroup
+	mu     sync.Mutex
+	open   map[string]<-chan struct{} // by machine: what its connection ends with
+	untold map[string]bool            // machines that missed a change of their policy
+	wait   sync.WaitGroup
+}
+
+// forget drops what is known of a sprite that has ended.
+func (c *calls) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.untold, id)
 }
 
 // connectAll opens the connections of the sprites that are awake already.
@@ -160,29 +166,3 @@ type readConn struct {
 }
 
 func (c *readConn) Read(p []byte) (int, error) { return c.in.Read(p) }
-
-// health asks a sprite's daemon whether it is well.
-func (d *Door) health(ctx context.Context, m machine.Machine) error {
-	ctx, cancel := context.WithTimeout(ctx, dialWithin)
-	defer cancel()
-	client := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return d.engine.Dial(ctx, m.ID, wire.GuestPort)
-		},
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://guest:"+strconv.Itoa(wire.GuestPort)+"/health", nil)
-	if err != nil {
-		return err
-	}
-	res, err := client.RoundTrip(r)
-	if err != nil {
-		return errors.New("the sprite does not answer")
-	}
-	defer res.Body.Close()
-	_, _ = io.CopyN(io.Discard, res.Body, 4<<10) // the status is all that counts
-	if res.StatusCode >= 300 {
-		return fmt.Errorf("the sprite answers with status %d", res.StatusCode)
-	}
-	return nil
-}

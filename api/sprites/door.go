@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/atoll-cloud/atoll/account"
@@ -87,6 +88,7 @@ type Door struct {
 	mux      *http.ServeMux
 	calls    calls
 	changes  changes
+	policies sync.Mutex // held while a network policy is changed
 }
 
 // New returns a door.
@@ -105,7 +107,7 @@ func New(cfg Config) *Door {
 	if d.now == nil {
 		d.now = time.Now
 	}
-	d.calls.open = map[string]<-chan struct{}{}
+	d.calls.open, d.calls.untold = map[string]<-chan struct{}{}, map[string]bool{}
 	d.routes()
 	return d
 }
@@ -122,8 +124,12 @@ func (d *Door) Run(ctx context.Context) {
 	d.connectAll(ctx)
 	_ = d.engine.Events(ctx, func(e machine.Event) { // ends with ctx or the engine
 		d.changes.publish(e)
-		if e.To == machine.Running {
+		switch e.To {
+		case machine.Running:
 			d.connect(ctx, e.Machine)
+			d.tellLate(ctx, e.Machine)
+		case machine.Ended:
+			d.calls.forget(e.Machine)
 		}
 	})
 	d.calls.wait.Wait()

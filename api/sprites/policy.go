@@ -1,7 +1,9 @@
 package sprites
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/atoll-cloud/atoll/machine"
@@ -52,23 +54,39 @@ func (d *Door) setNetworkPolicy(w http.ResponseWriter, r *http.Request, _ caller
 	if err != nil {
 		return asText(err)
 	}
-	policy := m.Network
-	policy.Names = names
-	if err := policy.Validate(); err != nil {
+	if err := (network.Policy{Names: names}).Validate(); err != nil {
 		return asText(invalid("%v", err))
 	}
-	text, err := json.Marshal(policyView{Rules: *body.Rules})
-	if err != nil {
-		return asText(err)
-	}
-	if err := d.engine.SetNetwork(r.Context(), m.ID, policy); err != nil {
-		return asText(err)
-	}
-	_, err = d.engine.EditDoor(r.Context(), m.ID, func(door map[string]string) { door[doorRules] = string(text) })
-	if err != nil {
+	if err := d.putPolicy(r.Context(), m.ID, policyView{Rules: *body.Rules}, names); err != nil {
 		return asText(err)
 	}
 	return noContent(w)
+}
+
+// putPolicy puts rules in force, and keeps them as they were given. One change
+// follows the other, so that what is shown is what is in force.
+func (d *Door) putPolicy(ctx context.Context, id string, rules policyView, names []network.NameRule) error {
+	d.policies.Lock()
+	defer d.policies.Unlock()
+	text, err := json.Marshal(rules)
+	if err != nil {
+		return fmt.Errorf("keep the rules: %w", err)
+	}
+	m, err := d.engine.Get(id)
+	if err != nil {
+		return err
+	}
+	policy := m.Network
+	policy.Names = names
+	if err := d.engine.SetNetwork(ctx, id, policy); err != nil {
+		return err
+	}
+	m, err = d.engine.EditDoor(ctx, id, func(door map[string]string) { door[doorRules] = string(text) })
+	if err != nil {
+		return err
+	}
+	d.tellPolicy(ctx, m)
+	return nil
 }
 
 // nameRules translates rules for the network. Nil allows everything.

@@ -169,14 +169,25 @@ func (s *Server) End(signal syscall.Signal) error {
 	}
 }
 
-// Clear ends every sandbox of the server.
+// Clear ends every sandbox and every sprite of the server.
 func (s *Server) Clear(ctx context.Context) error {
 	all, err := s.Client.List(ctx, client.ListFilter{})
 	if err != nil {
 		return fmt.Errorf("list what is left: %w", err)
 	}
-	errs := make([]error, len(all))
+	sprites, _, err := s.Client.Sprites(ctx, "")
+	if err != nil {
+		return fmt.Errorf("list the sprites that are left: %w", err)
+	}
+	errs := make([]error, len(all)+len(sprites))
 	var wait sync.WaitGroup
+	for i, sprite := range sprites {
+		wait.Go(func() {
+			if err := s.Client.DeleteSprite(ctx, sprite.Name); err != nil && !client.IsNotFound(err) {
+				errs[len(all)+i] = fmt.Errorf("destroy %s: %w", sprite.Name, err)
+			}
+		})
+	}
 	for i, sbx := range all {
 		wait.Go(func() {
 			if err := s.Client.Kill(ctx, sbx.SandboxID); err != nil && !client.IsNotFound(err) {
@@ -193,12 +204,12 @@ func (s *Server) Clear(ctx context.Context) error {
 func (s *Server) Env() []string {
 	var env []string
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "E2B_") && !strings.HasPrefix(kv, "ATOLL_") {
+		if !strings.HasPrefix(kv, "E2B_") && !strings.HasPrefix(kv, "ATOLL_") && !strings.HasPrefix(kv, "SPRITE") {
 			env = append(env, kv)
 		}
 	}
 	return append(env, "E2B_API_KEY="+s.APIKey, "E2B_API_URL="+s.APIURL, "E2B_SANDBOX_URL="+s.SandboxURL,
-		"ATOLL_ADMIN_TOKEN="+s.AdminToken)
+		"SPRITE_TOKEN="+s.APIKey, "SPRITES_API_URL="+s.APIURL, "ATOLL_ADMIN_TOKEN="+s.AdminToken)
 }
 
 // DataDir is where servers under test keep their data between runs, so that
@@ -216,8 +227,13 @@ func DataDir() (string, error) {
 }
 
 // Node is the JavaScript runtime that make found good enough or installed.
-func Node(repository string) string {
-	own := filepath.Join(repository, "test", ".node", "node_modules", ".bin", "node")
+func Node(repository string) string { return node(repository, ".node") }
+
+// Node24 is one that is new enough for the Sprites SDK.
+func Node24(repository string) string { return node(repository, ".node24") }
+
+func node(repository, folder string) string {
+	own := filepath.Join(repository, "test", folder, "node_modules", ".bin", "node")
 	if path, err := exec.LookPath(own); err == nil {
 		return path
 	}
