@@ -30,8 +30,8 @@ const (
 	// writeTimeout bounds the writing of one batch.
 	writeTimeout = 10 * time.Second
 
-	// Keep is how long usage is remembered.
-	Keep = 400 * 24 * time.Hour
+	// Retention is how long usage is remembered.
+	Retention = 400 * 24 * time.Hour
 	// keepBytes bounds what that takes of the disk; the oldest goes first.
 	keepBytes = 4 << 30
 )
@@ -113,7 +113,7 @@ func Open(ctx context.Context, c Config) (*Meter, error) {
 	}
 	// Two versions of each batch are kept: the one before stays until the
 	// newest is surely in the file.
-	limits := store.LogLimits{MaxAge: Keep, MaxBytes: keepBytes, MaxPerSubject: 2}
+	limits := store.LogLimits{MaxAge: Retention, MaxBytes: keepBytes, MaxPerSubject: 2}
 	if m.records, err = c.Store.Log(ctx, "usage", limits); err != nil {
 		return nil, fmt.Errorf("open the records of usage: %w", err)
 	}

@@ -218,6 +218,14 @@ func TestWhatCounts(t *testing.T) {
 			b.Sample("i", late)
 			b.work(minute)
 		}, 2*minute + time.Second, 2*minute + time.Second, 2*minute + 2*time.Second},
+		{"a change of state that a sample overtook", func(b *bench) {
+			b.work(minute)
+			late := b.reading()
+			b.pass(time.Second, true)
+			b.Sample("i", b.reading())
+			b.Asleep(box, late)
+			b.pass(time.Second, false)
+		}, minute + time.Second, minute + time.Second, minute + 2*time.Second},
 		{"a sample told twice", func(b *bench) {
 			b.work(minute)
 			b.Sample("i", b.reading())

@@ -72,8 +72,8 @@ func (m *Meter) Report(ctx context.Context, q Query) (Report, error) {
 	switch {
 	case end <= first:
 		return Report{}, fmt.Errorf("%w: the span ends before it begins", ErrInvalid)
-	case end-first > int64((2 * Keep).Seconds()):
-		return Report{}, fmt.Errorf("%w: the span is longer than usage is kept, %d days", ErrInvalid, int(Keep.Hours()/24))
+	case end-first > int64((2 * Retention).Seconds()):
+		return Report{}, fmt.Errorf("%w: the span is longer than usage is kept, %d days", ErrInvalid, int(Retention.Hours()/24))
 	}
 	for _, by := range q.By {
 		if by != ByTeam && by != ByMachine && by != ByDay {

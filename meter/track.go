@@ -190,8 +190,10 @@ func (m *Meter) note(t *track) {
 // at the end of what it counts, so that it may be the last that is written.
 func (m *Meter) advance(t *track, r Reading) {
 	c := &t.cursor
-	begin := c.at()
-	length := span(begin, r.At, c.Awake)
+	if begin := c.at(); begin.Boot == r.At.Boot && begin.Uptime > r.At.Uptime {
+		r.At = begin // a sample overtook it, and what it counted stays counted
+	}
+	length := span(c.at(), r.At, c.Awake)
 	from, to := m.levels(t, r)
 	for left := length; ; {
 		end := r.At
