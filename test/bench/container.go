@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -21,21 +22,44 @@ import (
 // export copies the root file system of the base template out of a sandbox, so
 // that the container runs the same. It is kept for the next run.
 func (b *bench) export(s *harness.Server) (string, error) {
-	sbx, err := b.create(s)
+	return b.copyRoot(s, "base", "bench-rootfs-", func(w io.Writer) error {
+		sbx, err := b.create(s)
+		if err != nil {
+			return err
+		}
+		defer s.Client.Kill(context.WithoutCancel(b.ctx), sbx.SandboxID)
+		args := packRoot()
+		p, err := s.Client.Guest(sbx).As("root").Start(b.ctx, client.Command{Path: args[0], Args: args[1:]})
+		if err != nil {
+			return err
+		}
+		_, err = p.Copy(w, io.Discard)
+		return err
+	})
+}
+
+// packRoot is the command that packs a guest's root file system.
+func packRoot(without ...string) []string {
+	args := []string{"/bin/tar", "-C", "/", "--one-file-system", "--exclude=./tmp/*"}
+	for _, dir := range without {
+		args = append(args, "--exclude=./"+dir)
+	}
+	return append(args, "-cf", "-", ".")
+}
+
+// copyRoot unpacks a template's root file system into a folder of its build,
+// whose name begins with prefix; it replaces those of other builds.
+func (b *bench) copyRoot(s *harness.Server, template, prefix string, pack func(io.Writer) error) (string, error) {
+	build, err := b.buildOf(s, template)
 	if err != nil {
 		return "", err
 	}
-	defer s.Client.Kill(context.WithoutCancel(b.ctx), sbx.SandboxID)
-	templates, err := s.Client.Templates(b.ctx)
-	if err != nil || len(templates) == 0 {
-		return "", errors.Join(fmt.Errorf("find the template"), err)
-	}
-	dir := filepath.Join(b.data, "bench-rootfs-"+templates[0].BuildID)
+	dir := filepath.Join(b.data, prefix+build)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	b.say("copying the template's root file system for the container")
-	old, err := filepath.Glob(filepath.Join(b.data, "bench-rootfs-*"))
+	b.say("copying the root file system of %s for the container", template)
+	old, err := filepath.Glob(filepath.Join(b.data, prefix+"*"))
 	if err != nil {
 		return "", err
 	}
@@ -48,12 +72,6 @@ func (b *bench) export(s *harness.Server) (string, error) {
 	if err := os.MkdirAll(staging, 0o755); err != nil {
 		return "", err
 	}
-	p, err := s.Client.Guest(sbx).As("root").Start(b.ctx, client.Command{
-		Path: "/bin/tar", Args: []string{"-C", "/", "--one-file-system", "--exclude=./tmp/*", "-cf", "-", "."},
-	})
-	if err != nil {
-		return "", err
-	}
 	unpack := exec.CommandContext(b.ctx, "tar", "-C", staging, "--numeric-owner", "-xpf", "-")
 	in, err := unpack.StdinPipe()
 	if err != nil {
@@ -63,11 +81,25 @@ func (b *bench) export(s *harness.Server) (string, error) {
 	if err := unpack.Start(); err != nil {
 		return "", err
 	}
-	_, err = p.Copy(in, io.Discard)
+	err = pack(in)
 	if err := errors.Join(err, in.Close(), unpack.Wait()); err != nil {
 		return "", fmt.Errorf("copy the root file system: %w", err)
 	}
 	return dir, os.Rename(staging, dir)
+}
+
+// buildOf is the id of a template's build.
+func (b *bench) buildOf(s *harness.Server, template string) (string, error) {
+	all, err := s.Client.Templates(b.ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, t := range all {
+		if slices.Contains(t.Names, template) {
+			return t.BuildID, nil
+		}
+	}
+	return "", fmt.Errorf("there is no template %q", template)
 }
 
 // figures of the container, by the name of the row they belong beside.
@@ -81,16 +113,8 @@ func (b *bench) containers(rootfs string) error {
 		return nil
 	}
 	b.say("a container")
-	cmd := exec.CommandContext(b.ctx, "/proc/self/exe", "-containers", rootfs,
-		"-runs", strconv.Itoa(b.runs), "-burst", strconv.Itoa(b.burst))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	f, err := b.again("-containers", rootfs, "-runs", strconv.Itoa(b.runs), "-burst", strconv.Itoa(b.burst))
 	if err != nil {
-		return fmt.Errorf("measure the container: %w", err)
-	}
-	var f figures
-	if err := json.Unmarshal(out, &f); err != nil {
 		return err
 	}
 	for name, values := range f {
@@ -99,16 +123,26 @@ func (b *bench) containers(rootfs string) error {
 	return nil
 }
 
+// again runs this program once more, in a mount namespace of its own, and reads
+// the figures that it prints.
+func (b *bench) again(args ...string) (figures, error) {
+	cmd := exec.CommandContext(b.ctx, "/proc/self/exe", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("measure the container: %w", err)
+	}
+	var f figures
+	return f, json.Unmarshal(out, &f)
+}
+
 // measureContainers is that second run: the same asked of crun, which gets a
 // container with its own writable root, cgroup and namespaces, on the host's
 // kernel and without network.
 func measureContainers(ctx context.Context, rootfs string, runs, burst int) (figures, error) {
-	// crun refuses hosts with both generations of cgroups, where the newer has
-	// controllers of its own. Here the older is enough.
-	if b, err := os.ReadFile("/sys/fs/cgroup/unified/cgroup.controllers"); err == nil && len(b) > 1 {
-		if err := syscall.Unmount("/sys/fs/cgroup/unified", syscall.MNT_DETACH); err != nil {
-			return nil, fmt.Errorf("hide the newer cgroups: %w", err)
-		}
+	if err := hideNewerCgroups(); err != nil {
+		return nil, err
 	}
 	work, err := os.MkdirTemp("", "atoll-bench-")
 	if err != nil {
@@ -127,6 +161,17 @@ func measureContainers(ctx context.Context, rootfs string, runs, burst int) (fig
 		}
 	}
 	return f, c.crowd(burst, f)
+}
+
+// hideNewerCgroups is for crun, which refuses hosts with both generations of
+// cgroups, where the newer has controllers of its own. Here the older is enough.
+func hideNewerCgroups() error {
+	if b, err := os.ReadFile("/sys/fs/cgroup/unified/cgroup.controllers"); err == nil && len(b) > 1 {
+		if err := syscall.Unmount("/sys/fs/cgroup/unified", syscall.MNT_DETACH); err != nil {
+			return fmt.Errorf("hide the newer cgroups: %w", err)
+		}
+	}
+	return nil
 }
 
 // once is the life of one container.

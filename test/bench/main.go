@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -30,6 +31,7 @@ type bench struct {
 	idle       int // idle sandboxes
 	bulk       int // transfers of 100 MiB
 	paused     int // paused sandboxes
+	names      int // sprites made
 	rows       []*row
 }
 
@@ -74,21 +76,24 @@ func main() {
 	asJSON := flag.Bool("json", false, "print the figures as JSON")
 	quick := flag.Bool("quick", false, "a tenth of the runs")
 	containers := flag.String("containers", "", "measure only containers of this root file system, and print JSON")
-	runs := flag.Int("runs", 0, "how many runs, for -containers")
+	disk := flag.String("disk", "", "measure only work on the disk in a container of this root file system, and print JSON")
+	only := flag.String("only", "", "measure only: sandboxes, code or sprites")
+	runs := flag.Int("runs", 0, "how many runs, for -containers and -disk")
 	burst := flag.Int("burst", 0, "how many at once, for -containers")
 	flag.Parse()
-	if *containers != "" {
+	switch {
+	case *containers != "":
 		f, err := measureContainers(ctx, *containers, *runs, *burst)
-		if err == nil {
-			err = json.NewEncoder(os.Stdout).Encode(f)
-		}
-		exit(err)
+		exit(errors.Join(err, json.NewEncoder(os.Stdout).Encode(f)))
+	case *disk != "":
+		f, err := measureDisk(ctx, *disk, *runs)
+		exit(errors.Join(err, json.NewEncoder(os.Stdout).Encode(f)))
 	}
 	b.runs, b.burst, b.idle, b.bulk, b.paused = 100, 50, 200, 10, 1000
 	if *quick {
 		b.runs, b.burst, b.idle, b.bulk, b.paused = 10, 10, 20, 2, 50
 	}
-	if err := b.run(); err != nil {
+	if err := b.run(*only); err != nil {
 		exit(err)
 	}
 	if *asJSON {
@@ -108,8 +113,9 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// run measures everything, one server after the other, and then the container.
-func (b *bench) run() (err error) {
+// run measures everything, one server after the other, and then the container;
+// or only one part.
+func (b *bench) run(only string) (err error) {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("sandboxes need root: sudo make bench")
 	}
@@ -123,6 +129,27 @@ func (b *bench) run() (err error) {
 	if err := b.quiet(); err != nil {
 		return err
 	}
+	parts := []struct {
+		name    string
+		measure func() error
+	}{{"sandboxes", b.sandboxes}, {"code", b.interpreter}, {"sprites", b.sprites}}
+	known := only == ""
+	for _, p := range parts {
+		if only == "" || only == p.name {
+			known = true
+			if err := p.measure(); err != nil {
+				return err
+			}
+		}
+	}
+	if !known {
+		return fmt.Errorf("-only %q: there are sandboxes, code and sprites", only)
+	}
+	return nil
+}
+
+// sandboxes measures them, and a container.
+func (b *bench) sandboxes() (err error) {
 	var rootfs string
 	err = b.with(func(s *harness.Server) error {
 		if err := b.second(s); err != nil {
@@ -149,9 +176,6 @@ func (b *bench) run() (err error) {
 		return err
 	}
 	if err := b.with(b.cold, "--pool", "0", "--pool-max", "0", "--cold"); err != nil {
-		return err
-	}
-	if err := b.interpreter(); err != nil {
 		return err
 	}
 	return b.containers(rootfs)
