@@ -189,6 +189,23 @@ func (c *runContext) environment(during map[string]string) (before, after string
 	return environmentCode(c.language, changed, during)
 }
 
+// refresh gives the kernel the machine's variables if it runs nothing.
+func (c *runContext) refresh() {
+	if !c.turn.try() {
+		return // whoever has the turn does it
+	}
+	defer c.turn.release()
+	c.mu.Lock()
+	p := c.process
+	c.mu.Unlock()
+	if p == nil || !p.alive() {
+		return
+	}
+	if before, _, err := c.environment(nil); err == nil {
+		p.runSilently(before)
+	}
+}
+
 // setHurry says how a write to the current client is ended early.
 func (c *runContext) setHurry(f func()) {
 	c.mu.Lock()

@@ -2,6 +2,8 @@ package kernel_test
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -137,4 +139,18 @@ func TestTheMachinesVariablesReachRunningKernels(t *testing.T) {
 	w.expect("import os; os.environ['GIVEN']", "later")
 	w.expect("os.environ['GIVEN'] = 'changed'; 1", "1")
 	w.expect("os.environ['GIVEN']", "changed")
+
+	// They are there before the next code runs.
+	w.expect(`import threading, time
+def watch():
+    while 'SOON' not in os.environ: time.sleep(0.01)
+    open(os.environ['SOON'], 'x').close()
+threading.Thread(target=watch, daemon=True).start(); 1`, "1")
+	soon := filepath.Join(w.home, "soon")
+	init = newRequest(t, `{"envVars":{"SOON":"`+soon+`"}}`)
+	w.host.Handler().ServeHTTP(init.recorder, init.request)
+	eventually(t, "a kernel that runs nothing has the new variable", func() bool {
+		_, err := os.Stat(soon)
+		return err == nil
+	})
 }
