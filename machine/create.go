@@ -69,6 +69,7 @@ func (e *Engine) create(ctx context.Context, t *template, spec CreateSpec, paren
 		Lifecycle: spec.Lifecycle, Timeout: spec.Timeout, Bundle: e.config.Bundle, Parent: parent,
 	}
 	record.fromTemplate(t.snapshot())
+	record.DiskBase = t.diskBase
 	if spec.Timeout > 0 {
 		record.Deadline = now.Add(spec.Timeout)
 	}

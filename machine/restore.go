@@ -139,11 +139,14 @@ func (e *Engine) checkpointTemplate(team string, ref CheckpointRef) (*template, 
 	if err != nil {
 		return nil, err
 	}
-	tree := checkpointTree(c.Machine, c.ID)
+	image := Image{}
 	if c.Image != nil {
-		return e.forkTemplate(source, *c.Image, tree), nil
+		image = *c.Image
 	}
-	t := e.forkTemplate(source, Image{}, tree)
-	t.record.Snapshot, t.memory = nil, ""
+	t := e.forkTemplate(source, image, checkpointTree(c.Machine, c.ID))
+	if c.Image == nil {
+		t.record.Snapshot, t.memory = nil, ""
+	}
+	t.diskBase = c.Bytes
 	return t, nil
 }

@@ -2,7 +2,9 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/atoll-cloud/atoll/disk"
 )
@@ -28,7 +30,10 @@ func (e *Engine) copyDisk(ctx context.Context, t *template) (id string, err erro
 	id = newID()
 	limit := int64(t.snapshot().DiskMB) * mib
 	if _, err = e.disks.Clone(ctx, t.tree, machineTrees+id, disk.CloneOptions{LimitBytes: limit}); err != nil {
-		return "", fmt.Errorf("copy the template's disk: %w", err)
+		if errors.Is(err, fs.ErrNotExist) && t.once {
+			err = fmt.Errorf("%w: what the machine was to be made of has just been deleted: %w", ErrNotFound, err)
+		}
+		return "", fmt.Errorf("copy the template's disk: %w", diskFull(err))
 	}
 	return id, nil
 }

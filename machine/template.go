@@ -21,6 +21,8 @@ type template struct {
 	// kernels of the code interpreter are in it
 	kernels bool
 	once    bool // for the copies of one fork: nothing is kept ready
+	// diskBase is Machine.DiskBase of what is made of it.
+	diskBase int64
 }
 
 func (t *template) snapshot() Template {

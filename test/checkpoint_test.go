@@ -175,6 +175,9 @@ func TestRestoresAtOnce(t *testing.T) {
 			t.Errorf("%d: %v", i, err)
 		}
 	}
+	if _, err := e.RestoreCheckpoint(context.Background(), m.ID, "v9"); !errors.Is(err, machine.ErrNotFound) {
+		t.Errorf("a restore of none after all: %v", err)
+	}
 	if done == 0 {
 		t.Errorf("no restore was done: %v", results)
 	}
@@ -184,6 +187,26 @@ func TestRestoresAtOnce(t *testing.T) {
 	if ids := e.ids(t, m.ID); len(ids) != 4+done {
 		t.Errorf("after %d restores there are %v", done, ids)
 	}
+}
+
+// TestARestoreEndsWhatRuns: who waits for a program hears at once that it is gone.
+func TestARestoreEndsWhatRuns(t *testing.T) {
+	e := useEngine(t, nil)
+	m := e.create(t, sprite("one"))
+	c := e.checkpoint(t, m.ID, machine.CheckpointSpec{})
+	began, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		close(began)
+		_, err := e.sh(context.Background(), m.ID, "touch /dev/shm/runs; sleep 1000")
+		ended <- err
+	}()
+	<-began
+	until(t, "it to run", func() bool { _, err := e.sh(t.Context(), m.ID, "test -e /dev/shm/runs"); return err == nil })
+	e.restore(t, m.ID, c.ID)
+	if err := <-ended; err == nil {
+		t.Error("what ran has ended as if all were well")
+	}
+	e.must(t, m.ID, "! pgrep sleep && ! test -e /dev/shm/runs")
 }
 
 // TestRestoreFromEveryDepthOfSleep, of a disk and of memory, which goes on where
