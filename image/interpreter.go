@@ -22,7 +22,7 @@ var interpreterPackages = []string{
 // interpreterFiles are the extension of the Python kernel, the kernels' own
 // descriptions, and what installs packages that Debian does not have.
 //
-//go:embed interpreter/*.py interpreter/*.js interpreter/*.json interpreter/kernels interpreter/requirements.txt interpreter/install.sh interpreter/deno
+//go:embed interpreter/*.py interpreter/*.js interpreter/*.R interpreter/*.json interpreter/kernels interpreter/requirements.txt interpreter/install.sh interpreter/deno
 var interpreterFiles embed.FS
 
 const (
@@ -36,6 +36,8 @@ const (
 	ipythonConfig  = "etc/ipython/ipython_kernel_config.py"
 	// denoStart is loaded by the kernels of JavaScript and TypeScript.
 	denoStart = "usr/local/share/atoll/start.js"
+	// rStart runs the kernel of R.
+	rStart = "usr/local/share/atoll/start.R"
 	// denoConfig makes JavaScript look for packages in node_modules, wherever
 	// npm has put them; there is one for all directories.
 	denoConfig = "deno.json"
@@ -113,6 +115,7 @@ func finishInterpreter(dir string, files fs.FS) error {
 		"ipython_kernel_config.py": ipythonConfig,
 		"deno.json":                denoConfig,
 		"start.js":                 denoStart,
+		"start.R":                  rStart,
 	}
 	sources, err := fs.Glob(files, "*.py")
 	if err != nil {

@@ -82,7 +82,7 @@ func TestInterpreterFilesAreInPlace(t *testing.T) {
 	if !slices.Contains(started.Start, "python") {
 		t.Errorf("started: %v", started.Start)
 	}
-	for _, name := range []string{pythonFolder + "/atoll_interpreter/__init__.py", pythonFolder + "/atoll_interpreter/charts.py", ipythonConfig, denoConfig, denoStart} {
+	for _, name := range []string{pythonFolder + "/atoll_interpreter/__init__.py", pythonFolder + "/atoll_interpreter/charts.py", ipythonConfig, denoConfig, denoStart, rStart} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}

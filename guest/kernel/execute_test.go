@@ -90,7 +90,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		status int
 		text   string
 	}{
-		{"/execute", request{"code": "1", "language": "cobol"}, 404, `"cobol". This sandbox has: broken, overtcp, python`},
+		{"/execute", request{"code": "1", "language": "cobol"}, 404, `"cobol". This sandbox has: broken, bymessage, overtcp, python`},
 		{"/execute", request{"code": "1", "language": "java"}, 404, "install a JDK and the kernel"},
 		{"/execute", request{"code": "1", "language": "R"}, 404, "r-cran-irkernel"},
 		{"/execute", request{"code": "1", "language": "js"}, 404, "Deno"},

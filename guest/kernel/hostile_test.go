@@ -91,6 +91,21 @@ func TestCodeThatIgnoresInterrupts(t *testing.T) {
 	w.expect("1+1", "2", request{"context_id": id})
 }
 
+// TestCodeThatNoMessageInterrupts: where nothing but a message interrupts a
+// kernel, code that takes no notice of it does not hold up the context.
+func TestCodeThatNoMessageInterrupts(t *testing.T) {
+	w := newWorld(t, "")
+	language := request{"language": "bymessage"}
+	w.run("kept = 1", language)
+	w.leave("print('go', flush=True)\nwhile True: pass", language)
+	w.expect("kept", "1", language)
+	w.leave("import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print('go', flush=True)\nwhile True: pass", language)
+	o := w.run("'kept' in globals()", language)
+	if o.main() != "False" || o.failure != nil || !strings.Contains(o.stderr, "did not end on an interrupt") {
+		t.Errorf("got %+v", o)
+	}
+}
+
 func TestKernelsThatDie(t *testing.T) {
 	w := newWorld(t, "")
 	for _, code := range []string{"import os; os._exit(3)", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "import ctypes; ctypes.string_at(0)", "exit()"} {

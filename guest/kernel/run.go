@@ -18,7 +18,7 @@ const (
 )
 
 // patience is how long code has to end after one interrupt and the next. Then
-// it is left alone.
+// it is left alone, or ended with its kernel where interrupts are messages.
 var patience = []time.Duration{time.Second, 4 * time.Second}
 
 // executeRequest is the body of POST /execute, as the published SDKs send it.
@@ -100,11 +100,14 @@ func (s *Server) run(ctx context.Context, c *runContext, a *answer, in *executeR
 	defer c.setHurry(nil)
 	if a.follow(ctx, e) != nil {
 		e.output.close()
-		c.settle(e)
+		stubborn := c.settle(e)
 		if p.alive() {
 			return false
 		}
 		why, ours := c.lost(p)
+		if stubborn && !ours {
+			why = "Code whose client had gone did not end on an interrupt. The kernel was started again; variables are lost."
+		}
 		if !ours {
 			c.tellNext(why)
 		}
@@ -152,8 +155,8 @@ func (c *runContext) started() bool {
 }
 
 // settle ends code whose client has gone: it interrupts, and waits until the
-// kernel can be used again.
-func (c *runContext) settle(e *execution) {
+// kernel can be used again. It reports that it had to kill the kernel.
+func (c *runContext) settle(e *execution) (killed bool) {
 	done := func(d time.Duration) bool {
 		limit := time.NewTimer(d)
 		defer limit.Stop()
@@ -174,19 +177,27 @@ func (c *runContext) settle(e *execution) {
 	select {
 	case <-e.began:
 	case <-e.finished:
-		return
+		return false
 	case <-e.process.drained:
-		return
+		return false
 	}
 	for _, d := range patience {
 		e.process.interrupt()
 		if done(d) {
-			return
+			return false
 		}
+	}
+	if e.process.spec.interruptedByMessage() {
+		// No signal does more, and code that only waits (Deno's await) never
+		// takes notice of the message.
+		e.process.kill()
+		<-e.process.drained
+		return true
 	}
 	c.turn.giveUp()
 	for !done(time.Hour) {
 	}
+	return false
 }
 
 // answer is the response to one execution: lines of JSON.

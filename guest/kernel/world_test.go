@@ -78,6 +78,8 @@ func newWorld(t testing.TB, marker string) *world {
 		fmt.Sprintf(specification, interpreter, filepath.Join(home, ".ipython"), "ipc"))
 	write(t, filepath.Join(root, "usr/local/share/jupyter/kernels/overtcp/kernel.json"),
 		fmt.Sprintf(specification, interpreter, filepath.Join(home, ".ipython"), "tcp"))
+	write(t, filepath.Join(root, "usr/local/share/jupyter/kernels/bymessage/kernel.json"),
+		strings.Replace(fmt.Sprintf(specification, interpreter, filepath.Join(home, ".ipython"), "tcp"), "{", `{"interrupt_mode":"message",`, 1))
 	write(t, filepath.Join(root, "usr/local/share/jupyter/kernels/broken/kernel.json"),
 		`{"argv":["/bin/sh","-c","echo out of order; exit 3"],"language":"broken"}`)
 	list := filepath.Join(root, "interpreter.json")
