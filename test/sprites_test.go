@@ -54,8 +54,8 @@ func upSprites(t testing.TB, flags ...string) *server {
 	return s
 }
 
-// sprite makes a sprite.
-func (s *server) sprite(name string) client.Sprite {
+// newSprite makes a sprite.
+func (s *server) newSprite(name string) client.Sprite {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -129,16 +129,16 @@ func (s *server) awaitStatus(name, status string) {
 
 func TestSpriteSleepsAndWakesByUse(t *testing.T) {
 	s := upSprites(t, "--sprite-freeze", "500ms", "--sprite-store", "500ms")
-	sprite := s.sprite("sleeper")
+	sprite := s.newSprite("sleeper")
 	s.inSprite("sleeper", "mkdir -p site && cd site && echo home > index.html && setsid python3 -m http.server 8080 >/dev/null 2>&1 &")
 	until(t, "the URL", func() bool { status, body := s.visit(sprite); return status == 200 && body == "home\n" })
-	before := s.inSprite("sleeper", "pgrep -f http.server")
+	before := s.inSprite("sleeper", "pgrep -x python3")
 
 	s.awaitStatus("sleeper", "cold")
 	if status, body := s.visit(sprite); status != 200 || body != "home\n" {
 		t.Errorf("the URL of a cold sprite: %d %s", status, body)
 	}
-	if after := s.inSprite("sleeper", "pgrep -f http.server"); after != before {
+	if after := s.inSprite("sleeper", "pgrep -x python3"); after != before {
 		t.Errorf("the program's process was %q, and is %q after the sleep", before, after)
 	}
 
@@ -153,7 +153,7 @@ func TestSpriteSleepsAndWakesByUse(t *testing.T) {
 
 func TestTasksKeepASpriteAwake(t *testing.T) {
 	s := upSprites(t, "--sprite-freeze", "500ms", "--sprite-store", "0")
-	s.sprite("busy")
+	s.newSprite("busy")
 	socket := "curl -s --unix-socket /.sprite/api.sock "
 	if out := s.inSprite("busy", socket+`-X POST http://sprite/v1/tasks -d '{"name":"work","expire":"30s"}'`); !strings.Contains(out, "work") {
 		t.Fatalf("the task: %s", out)
@@ -177,8 +177,8 @@ func TestTasksKeepASpriteAwake(t *testing.T) {
 
 func TestSpriteAsksItsHost(t *testing.T) {
 	s := upSprites(t)
-	s.sprite("inside")
-	s.sprite("other")
+	s.newSprite("inside")
+	s.newSprite("other")
 	if out := s.inSprite("inside", "sprite-env info"); !strings.Contains(out, "inside") || !strings.Contains(out, "http://inside.localhost") {
 		t.Errorf("info: %s", out)
 	}
@@ -189,8 +189,11 @@ func TestSpriteAsksItsHost(t *testing.T) {
 	if out := s.inSprite("inside", "sprite-env checkpoints list"); !strings.Contains(out, "v1") {
 		t.Errorf("checkpoints from inside: %s", out)
 	}
-	s.inSprite("inside", "echo two > ~/state; sprite-env checkpoints restore v1 || true")
-	until(t, "the restore", func() bool { return s.inSprite("inside", "cat ~/state") == "one\n" })
+	s.inSprite("inside", "echo two > ~/state; (sleep 0.2; sprite-env checkpoints restore v1) >/dev/null 2>&1 </dev/null &")
+	until(t, "the restore", func() bool {
+		status, body := s.api(http.MethodGet, "/v1/sprites/inside/fs/read?path=/home/sprite/state", "")
+		return status == http.StatusOK && body == "one\n"
+	})
 	if status, _ := s.api(http.MethodGet, "/v1/sprites/other", ""); status != 200 {
 		t.Errorf("the other sprite: %d", status)
 	}
@@ -198,7 +201,7 @@ func TestSpriteAsksItsHost(t *testing.T) {
 
 func TestSpriteStreamsEvents(t *testing.T) {
 	s := upSprites(t)
-	sprite := s.sprite("events")
+	sprite := s.newSprite("events")
 	s.inSprite("events", `cat > s.py <<'P'
 import http.server, time
 class H(http.server.BaseHTTPRequestHandler):
