@@ -11,10 +11,11 @@ import (
 const (
 	// httpFrame is the largest frame of an HTTP answer with its id, in bytes. The
 	// published JavaScript client takes what it reads at once for one frame, so a
-	// frame should go through one TLS record and small buffers on the way.
-	httpFrame = 15 << 10
+	// frame must fit, as a chunk, the 4 KiB that HTTP libraries on the way read at
+	// once.
+	httpFrame = 4000
 	// httpGap is the pause between frames, for the same reason.
-	httpGap = 6 * time.Millisecond
+	httpGap = 5 * time.Millisecond
 )
 
 // execHTTP runs a command with the body as its input, and answers with frames:
@@ -76,6 +77,9 @@ func (f *frames) begin() {
 	f.w.Header().Set("Content-Type", "application/octet-stream")
 	f.w.Header().Set("Cache-Control", "no-store, no-transform")
 	f.w.Header().Set("X-Accel-Buffering", "no")
+	f.w.WriteHeader(http.StatusOK)
+	f.failed = f.control.Flush() // a frame shares its read with headers no more than with another
+	f.last = time.Now()
 }
 
 // forward sends what a session writes, and its exit.

@@ -42,9 +42,9 @@ func (a fileArgs) write(body io.Reader, size int64) (*written, *fileError) {
 	if failed != nil {
 		return nil, failed
 	}
-	if !a.values.Has("mkdirParents") && !a.values.Has("mkdir") || a.flag("mkdirParents", "mkdir") {
-		if err := a.server.guest.MakeDirs(filepath.Dir(path), a.flag("asRoot")); err != nil {
-			return nil, describe(path, notDirectory(filepath.Dir(path), err))
+	if dir := filepath.Dir(path); a.makesParents(path) {
+		if err := a.server.guest.MakeDirs(dir, a.flag("asRoot")); err != nil {
+			return nil, describe(path, notDirectory(dir, err))
 		}
 	}
 	if err := guest.CheckSpace(path, size); err != nil {
@@ -66,6 +66,20 @@ func (a fileArgs) write(body io.Reader, size int64) (*written, *fileError) {
 	}
 	answer.Path = path
 	return answer, nil
+}
+
+// makesParents reports whether a write makes the directories above the file.
+// Published clients make a directory by writing a file ".keep" into it, also when
+// they ask for no parents: those are then the directory's.
+func (a fileArgs) makesParents(path string) bool {
+	if !a.values.Has("mkdirParents") && !a.values.Has("mkdir") || a.flag("mkdirParents", "mkdir") {
+		return true
+	}
+	if filepath.Base(path) != ".keep" {
+		return false
+	}
+	_, err := os.Stat(filepath.Dir(filepath.Dir(path)))
+	return err == nil
 }
 
 // notDirectory gives the error for a parent that is a file the code that clients

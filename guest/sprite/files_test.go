@@ -57,6 +57,8 @@ func TestFiles(t *testing.T) {
 		t.Error(e["modTime"])
 	}
 	w.answers(200, "PUT", query("write", "path", "dir/sub/.keep", "mode", "0755"), "")
+	w.answers(200, "PUT", query("write", "path", "made/.keep", "mkdirParents", "false"), "")
+	w.answers(404, "PUT", query("write", "path", "two/levels/.keep", "mkdirParents", "false"), "")
 	if got := w.answers(200, "GET", query("list", "path", "dir"), ""); got["count"] != 2.0 || got["path"] != at("dir") {
 		t.Error(got)
 	}
