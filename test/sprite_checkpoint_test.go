@@ -8,34 +8,6 @@ import (
 	"github.com/atoll-cloud/atoll/client"
 )
 
-// spriteUp starts a server that makes sprites.
-func spriteUp(t testing.TB, flags ...string) *server {
-	t.Helper()
-	s := up(t, append([]string{"--templates", "base,sprite"}, flags...)...)
-	if err := s.AwaitTemplate(t.Context(), "sprite"); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// sprite makes a sprite, which ends with the test.
-func (s *server) sprite(n client.NewSprite) *client.SpriteGuest {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if _, err := s.Client.CreateSprite(ctx, n); err != nil {
-		s.t.Fatalf("create: %v", err)
-	}
-	s.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := s.Client.DeleteSprite(ctx, n.Name); err != nil && !client.IsNotFound(err) {
-			s.t.Error(err)
-		}
-	})
-	return s.Client.SpriteGuest(n.Name)
-}
-
 // inSprite runs a shell script in a sprite and returns its output.
 func inSprite(t testing.TB, g *client.SpriteGuest, script string) string {
 	t.Helper()
@@ -50,8 +22,14 @@ func inSprite(t testing.TB, g *client.SpriteGuest, script string) string {
 
 // TestTheLastFiveCheckpointsAreSeenInside looks at checkpoints from a sprite.
 func TestTheLastFiveCheckpointsAreSeenInside(t *testing.T) {
-	s := spriteUp(t)
-	g := s.sprite(client.NewSprite{Name: "seen"})
+	s := upSprites(t)
+	s.newSprite("seen")
+	t.Cleanup(func() {
+		if err := s.Client.DeleteSprite(context.Background(), "seen"); err != nil {
+			t.Error(err)
+		}
+	})
+	g := s.Client.SpriteGuest("seen")
 	if got := inSprite(t, g, "ls /.sprite/checkpoints"); got != "" {
 		t.Errorf("before the first there is %q", got)
 	}
