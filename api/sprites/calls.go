@@ -55,21 +55,35 @@ func (d *Door) connectAll(ctx context.Context) {
 }
 
 // connect serves the calls of a sprite until it sleeps, ends, or ctx does. One
-// that is connected stays so.
+// that is connected stays so. A sprite is said to run a little before
+// connections to it hold, and that is waited for.
 func (d *Door) connect(ctx context.Context, id string) {
-	m, err := d.engine.Get(id)
-	if err != nil || m.Kind != machine.KindSprite {
-		return
-	}
-	severed := d.engine.Severed(id)
+	d.calls.wait.Go(func() {
+		for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+			m, err := d.engine.Get(id)
+			if err != nil || m.Kind != machine.KindSprite || d.connectNow(ctx, m) || m.State != machine.Running {
+				return // asleep again already: its next waking connects it
+			}
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// connectNow reports false if connections to the sprite do not hold.
+func (d *Door) connectNow(ctx context.Context, m machine.Machine) bool {
+	id, severed := m.ID, d.engine.Severed(m.ID)
 	d.calls.mu.Lock()
 	defer d.calls.mu.Unlock()
 	if d.calls.open[id] == severed {
-		return
+		return true
 	}
 	select {
-	case <-severed: // asleep again already; its next waking connects it
-		return
+	case <-severed:
+		return false
 	default:
 	}
 	d.calls.open[id] = severed
@@ -90,6 +104,7 @@ func (d *Door) connect(ctx context.Context, id string) {
 			delete(d.calls.open, id)
 		}
 	})
+	return true
 }
 
 // serveCalls keeps a connection to a sprite until ctx ends.

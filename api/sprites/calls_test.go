@@ -157,10 +157,10 @@ func TestConnectionForCallsFollowsTheSprite(t *testing.T) {
 	if _, err := io.Copy(io.Discard, conn); err == nil {
 		conn.Close()
 	}
-	w.engine.mu.Lock()
+	w.engine.edit("i1", func(m *machine.Machine) { m.State = machine.Running })
+	w.engine.mu.Lock() // as with the engine, connections hold a little later
 	w.engine.severed["i1"] = make(chan struct{})
 	w.engine.mu.Unlock()
-	w.engine.edit("i1", func(m *machine.Machine) { m.State = machine.Running })
 	host, _ = g.accept()
 	call(t, host, "GET", wire.CallInfo, "")
 	select {
