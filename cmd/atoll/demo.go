@@ -36,7 +36,7 @@ func demo(ctx context.Context, out io.Writer, c *client.Client, env credentials)
 	for _, l := range t.lines() {
 		fmt.Fprintf(out, "  %s\n", l)
 	}
-	fmt.Fprintf(out, "\nTo use this Atoll from E2B's SDKs, paste:\n\n")
+	fmt.Fprintf(out, "\nTo use this Atoll from the SDKs of E2B and Sprites, paste:\n\n")
 	printExports(out, env)
 	fmt.Fprintln(out)
 	return nil
