@@ -83,7 +83,9 @@ func TestCreateRefusesBadRequests(t *testing.T) {
 func TestLimitIsTold(t *testing.T) {
 	w := newWorld(t)
 	w.create("one")
+	w.engine.mu.Lock()
 	w.engine.limit = 1
+	w.engine.mu.Unlock()
 	var p problem
 	a := w.must(429, &p, "POST", "/v1/sprites", `{"name":"two"}`)
 	if p.Code != "concurrent_sprite_limit_exceeded" || p.Limit != w.team.MaxConcurrent || p.Current == 0 || p.Message == "" || a.header.Get("X-RateLimit-Limit") == "" {
@@ -431,7 +433,9 @@ func TestTokens(t *testing.T) {
 
 func TestSandboxesAreNoSprites(t *testing.T) {
 	w := newWorld(t)
+	w.engine.mu.Lock()
 	w.engine.machines = append(w.engine.machines, machine.Machine{ID: "box", Team: w.team.ID, Name: "box", State: machine.Running, CreatedAt: time.Now()})
+	w.engine.mu.Unlock()
 	w.must(404, nil, "GET", "/v1/sprites/box", "")
 	var list listView
 	if w.must(200, &list, "GET", "/v1/sprites", ""); len(list.Sprites) != 0 {
