@@ -47,7 +47,8 @@ type record struct {
 	Stopped bool `json:"stopped,omitempty"`
 }
 
-// errBad is reported for requests that cannot be meant.
+// errBad is reported for requests that cannot be meant; the text beside it says
+// why.
 var errBad = errors.New("")
 
 func bad(format string, args ...any) error {

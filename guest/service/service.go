@@ -94,7 +94,7 @@ func (v *supervisor) startLocked(s *service, asked bool) error {
 		return errClosed
 	}
 	if s.broken != "" {
-		return fmt.Errorf("%w: service %q cannot start: %s; put it anew", errConflict, s.name, s.broken)
+		return fmt.Errorf("%wservice %q cannot start: %s; put it anew", errConflict, s.name, s.broken)
 	}
 	err := v.startNeeds(s, asked)
 	if err == nil {

@@ -15,8 +15,9 @@ import (
 var (
 	errNotFound   = errors.New("no such service")
 	errNotRunning = errors.New("the service is not running")
-	// errConflict is reported for what another service stands against.
-	errConflict = errors.New("conflict")
+	// errConflict is reported for what something else stands against; the text
+	// beside it says what.
+	errConflict = errors.New("")
 	errClosed   = errors.New("the machine is ending")
 )
 
@@ -201,7 +202,7 @@ func (v *supervisor) admit(name string, d *Definition) error {
 	}
 	for other, s := range v.services {
 		if other != name && s.HTTPPort != nil {
-			return fmt.Errorf("%w: service %q holds the HTTP port (%d) already, and only one may", errConflict, other, *s.HTTPPort)
+			return fmt.Errorf("%wservice %q holds the HTTP port (%d) already, and only one may", errConflict, other, *s.HTTPPort)
 		}
 	}
 	return nil
@@ -248,7 +249,7 @@ func (v *supervisor) forget(name string, patience time.Duration) (*run, error) {
 func (v *supervisor) needed(name string) error {
 	for other, s := range v.services {
 		if !s.gone && slices.Contains(s.Needs, name) {
-			return fmt.Errorf("%w: service %q needs it: delete that first", errConflict, other)
+			return fmt.Errorf("%wservice %q needs it: delete that first", errConflict, other)
 		}
 	}
 	return nil

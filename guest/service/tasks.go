@@ -97,7 +97,7 @@ func (t *tasks) hold(name string, lasts time.Duration, refresh bool) (task, erro
 	switch {
 	case exists && !refresh:
 		t.mu.Unlock()
-		return task{}, fmt.Errorf("%w: there is a task %q already: refresh it with PUT", errConflict, name)
+		return task{}, fmt.Errorf("%wthere is a task %q already: refresh it with PUT", errConflict, name)
 	case !exists && len(t.alive) >= maxTasks:
 		t.mu.Unlock()
 		return task{}, bad("there are %d tasks already: delete some", maxTasks)
