@@ -37,6 +37,7 @@ type Engine interface {
 	Kill(ctx context.Context, id, reason string) error
 	Restart(ctx context.Context, id string) (machine.Machine, error)
 	EditDoor(ctx context.Context, id string, edit func(door map[string]string)) (machine.Machine, error)
+	SetIdle(ctx context.Context, id string, policy *machine.IdlePolicy) (machine.Machine, error)
 	SetNetwork(ctx context.Context, id string, p network.Policy) error
 	Hold(id string, until time.Time) error
 	Logs(ctx context.Context, team, id string, q machine.LogQuery) ([]machine.LogEntry, error)
@@ -121,6 +122,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Run keeps the connections on which sprites call their host, and tells those
 // who watch of changes, until ctx ends.
 func (d *Door) Run(ctx context.Context) {
+	d.settleIdle(ctx)
 	d.connectAll(ctx)
 	_ = d.engine.Events(ctx, func(e machine.Event) { // ends with ctx or the engine
 		d.changes.publish(e)
@@ -133,6 +135,19 @@ func (d *Door) Run(ctx context.Context) {
 		}
 	})
 	d.calls.wait.Wait()
+}
+
+// settleIdle has sprites of earlier servers sleep as this one was told.
+func (d *Door) settleIdle(ctx context.Context) {
+	for _, m := range d.engine.List("") {
+		if !exists(m) || m.Lifecycle.Idle != nil && *m.Lifecycle.Idle == d.config.Idle {
+			continue
+		}
+		idle := d.config.Idle
+		if _, err := d.engine.SetIdle(ctx, m.ID, &idle); err != nil {
+			d.log.Warn("a sprite keeps the idle times of an earlier server", "machine", m.ID, "error", err)
+		}
+	}
 }
 
 // handler answers one request of a caller; its error becomes the answer.

@@ -442,3 +442,18 @@ func TestSandboxesAreNoSprites(t *testing.T) {
 		t.Errorf("the list has %+v", list.Sprites)
 	}
 }
+
+func TestSpritesSleepAsTheServerSays(t *testing.T) {
+	w := newWorld(t)
+	w.create("old")
+	ctx, cancel := context.WithCancel(context.Background())
+	next := New(Config{
+		Engine: w.engine, Daemon: fakeDaemon{}, Accounts: w.accounts, Idle: machine.IdlePolicy{Freeze: time.Second},
+		URL: func(label string) string { return label },
+	})
+	next.settleIdle(ctx)
+	cancel()
+	if m, _ := w.engine.Get("i1"); *m.Lifecycle.Idle != (machine.IdlePolicy{Freeze: time.Second, IgnoreCPU: true}) {
+		t.Errorf("it sleeps by %+v", m.Lifecycle.Idle)
+	}
+}

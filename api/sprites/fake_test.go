@@ -155,6 +155,10 @@ func (f *fakeEngine) EditDoor(_ context.Context, id string, edit func(map[string
 	})
 }
 
+func (f *fakeEngine) SetIdle(_ context.Context, id string, policy *machine.IdlePolicy) (machine.Machine, error) {
+	return f.edit(id, func(m *machine.Machine) { m.Lifecycle.Idle = policy })
+}
+
 func (f *fakeEngine) SetNetwork(_ context.Context, id string, p network.Policy) error {
 	_, err := f.edit(id, func(m *machine.Machine) { m.Network = p })
 	return err
