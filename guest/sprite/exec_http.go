@@ -16,6 +16,8 @@ const (
 	httpFrame = 4000
 	// httpGap is the pause between frames, for the same reason.
 	httpGap = 5 * time.Millisecond
+	// restOfBody is how long a body may go on when the command has ended.
+	restOfBody = 2 * time.Second
 )
 
 // execHTTP runs a command with the body as its input, and answers with frames:
@@ -47,6 +49,7 @@ func (s *Server) execHTTP(w http.ResponseWriter, r *http.Request) {
 	out.control.EnableFullDuplex() // HTTP/2 is so anyway
 	out.begin()
 	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
 	fed := make(chan struct{})
 	go func() { // ends with the body, or when the server closes it behind us
 		defer close(fed)
@@ -55,13 +58,14 @@ func (s *Server) execHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	out.forward(ctx, n, place)
-	cancel()
-	select {
-	case <-fed:
-	default: // the body goes on though nobody reads it: end it, and the connection
+	// The rest of the body is read though nobody wants it: the connection may be
+	// used again. Who sends for ever is cut off.
+	timer := time.AfterFunc(restOfBody, func() {
+		cancel()
 		out.control.SetReadDeadline(time.Now())
-		<-fed
-	}
+	})
+	<-fed
+	timer.Stop()
 }
 
 // frames writes a command's output as frames with pauses.

@@ -83,7 +83,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	door := httptest.NewServer(&httputil.ReverseProxy{
+	forward := &httputil.ReverseProxy{
 		FlushInterval: -1,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
@@ -95,7 +95,11 @@ func newWorld(t testing.TB) *world {
 			r.Header.Set("Sprite-Version", "0.0.1-rc48")
 			return nil
 		},
-	})
+	}
+	door := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(rw).EnableFullDuplex() // HTTP/2 is so anyway
+		forward.ServeHTTP(rw, r)
+	}))
 	w.url = door.URL
 	response, err := http.Post(w.daemon+"/init", "application/json", strings.NewReader(`{"controlToken":"`+control+`","envVars":{"FROM_INIT":"yes"}}`))
 	if err != nil || response.StatusCode != http.StatusNoContent {
