@@ -147,13 +147,15 @@ func TestFollowing(t *testing.T) {
 		t.Error(got)
 	}
 	w.put("x", "while :; do echo tick; sleep 0.01; done", "")
-	if got := told(w.events("GET", "/services/x/logs?lines=0&duration=100ms", "")); !strings.Contains(got, "stdout tick; stdout tick; ") {
-		t.Error(got)
-	}
+	eventually(t, "what is written meanwhile is shown", func() bool {
+		got := told(w.events("GET", "/services/x/logs?lines=0&duration=100ms", ""))
+		return strings.Contains(got, "stdout tick; stdout tick; ")
+	})
 	// A prompt that waits is shown at the end of the window.
-	if got := told(w.events("PUT", "/services/y?duration=200ms", sh("printf prompt; exec sleep 1000", ""))); got != "started; stdout prompt; " {
-		t.Error(got)
-	}
+	w.put("y", "printf prompt; exec sleep 1000", "")
+	eventually(t, "a begun line is shown", func() bool {
+		return told(w.events("GET", "/services/y/logs?duration=1ms", "")) == "stdout prompt; "
+	})
 }
 
 // A client that does not read holds up nobody, and costs no memory that grows.
