@@ -19,9 +19,13 @@ import (
 const (
 	// dialWithin bounds one attempt to open a sprite's connection for calls.
 	dialWithin = 10 * time.Second
-	// redialAfter is the pause before another attempt, if one failed or a
-	// connection broke while the sprite runs.
-	redialAfter = time.Second
+	// redialFirst and redialMost are the pauses before another attempt, if one
+	// failed or a connection broke while the sprite runs.
+	redialFirst = 10 * time.Millisecond
+	redialMost  = time.Second
+	// heldLong is how long a connection must have held for the next attempt to
+	// be made soon.
+	heldLong = 10 * time.Second
 	// maxCalls is how many calls of one sprite are answered at a time.
 	maxCalls = 16
 	// callWrite bounds how long a write to a sprite may take.
@@ -109,16 +113,22 @@ func (d *Door) connectNow(ctx context.Context, m machine.Machine) bool {
 
 // serveCalls keeps a connection to a sprite until ctx ends.
 func (d *Door) serveCalls(ctx context.Context, m machine.Machine) {
+	pause := redialFirst
 	for ctx.Err() == nil {
+		start := time.Now()
 		err := d.serveConn(ctx, m)
 		if ctx.Err() != nil {
 			return
 		}
 		d.log.Debug("the connection for a sprite's calls ended", "machine", m.ID, "error", err)
+		if time.Since(start) > heldLong {
+			pause = redialFirst
+		}
 		select {
-		case <-time.After(redialAfter):
+		case <-time.After(pause):
 		case <-ctx.Done():
 		}
+		pause = min(2*pause, redialMost)
 	}
 }
 
