@@ -168,7 +168,7 @@ func testTerminal(ctx context.Context, t *suite) error {
 	if !errors.As(err, &exit) || exit.ExitCode() != 3 {
 		return fmt.Errorf("the exit is %v; output %q", err, out.String())
 	}
-	if text := out.String(); !regexp.MustCompile(`/dev/\S+\r\n33 99[\s\S]*got hello`).MatchString(text) {
+	if text := out.String(); !regexp.MustCompile(`/dev/\S+\r\n[\s\S]*33 99\r\n[\s\S]*got hello`).MatchString(text) {
 		return fmt.Errorf("output %q", text)
 	}
 	return nil
