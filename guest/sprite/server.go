@@ -45,8 +45,10 @@ type Server struct {
 
 	life context.Context
 	end  context.CancelFunc
-	// tasks are the goroutines of sessions.
-	tasks sync.WaitGroup
+	// tasks are the goroutines of sessions; none begins when closed is set.
+	tasks  sync.WaitGroup
+	mu     sync.Mutex
+	closed bool
 }
 
 // New returns a server whose Handler is not mounted yet.
@@ -74,8 +76,21 @@ func (s *Server) Close(ctx context.Context) {
 			running.stop(syscall.SIGKILL)
 		}
 	}
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.end()
 	s.tasks.Wait()
+}
+
+// task runs a goroutine that Close waits for; false when it is too late for one.
+func (s *Server) task(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.tasks.Go(f)
+	}
+	return !s.closed
 }
 
 // Handler serves everything below wire.SpritePath that is this package's.

@@ -50,7 +50,7 @@ type session struct {
 
 	mu      sync.Mutex
 	clients int
-	leaving *time.Timer // set when there are no clients and keep runs
+	leaving chan struct{} // closed when the time without clients counts no more
 	size    guest.Window
 	rate    rate
 
@@ -60,6 +60,9 @@ type session struct {
 	ended  chan struct{}
 	code   int
 }
+
+// errClosed is reported while the daemon ends.
+var errClosed = errors.New("the machine is stopping")
 
 // start starts a command's session. Its first client has joined already.
 func (s *Server) start(r *request) (*session, *reader, error) {
@@ -80,7 +83,10 @@ func (s *Server) start(r *request) (*session, *reader, error) {
 	n.in = newInput(target, r.tty)
 	place := n.out.join()
 	s.sessions.add(n)
-	s.tasks.Go(func() { s.follow(n) })
+	if !s.task(func() { s.follow(n) }) {
+		n.stop(syscall.SIGKILL)
+		return nil, nil, errClosed
+	}
 	return n, place, nil
 }
 
@@ -211,7 +217,9 @@ func (s *Server) leave(n *session, r *reader) {
 	default:
 	}
 	if n.clients == 0 && n.keep > 0 {
-		n.leaving = time.AfterFunc(n.keep, func() { s.expire(n) })
+		back := make(chan struct{})
+		n.leaving = back
+		s.task(func() { s.expire(n, back) })
 	}
 }
 
@@ -219,24 +227,29 @@ func (n *session) forgetLeaving() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.leaving != nil {
-		n.leaving.Stop()
+		close(n.leaving)
 		n.leaving = nil
 	}
 }
 
-// expire ends a session to which nobody came back.
-func (s *Server) expire(n *session) {
-	n.mu.Lock()
-	deserted := n.clients == 0
-	n.mu.Unlock()
-	if !deserted {
+// expire ends a session to which nobody comes back in time.
+func (s *Server) expire(n *session, back <-chan struct{}) {
+	timer := time.NewTimer(n.keep)
+	defer timer.Stop()
+	select {
+	case <-back:
 		return
+	case <-s.life.Done():
+		return
+	case <-timer.C:
 	}
 	s.config.Log("info", "process ends as nobody came back to it", "pid", n.id)
 	n.stop(syscall.SIGTERM)
+	timer.Reset(killDelay)
 	select {
 	case <-n.exited:
-	case <-time.After(killDelay):
+	case <-s.life.Done():
+	case <-timer.C:
 		n.stop(syscall.SIGKILL)
 	}
 }
