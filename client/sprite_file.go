@@ -72,10 +72,8 @@ func (g *SpriteGuest) RemoveFile(ctx context.Context, path string, recursive boo
 	k := g.call(http.MethodDelete, "fs", "delete")
 	k.query = g.at(path)
 	k.query.Set("recursive", strconv.FormatBool(recursive))
-	if _, err := g.c.do(ctx, k); err != nil {
-		return fmt.Errorf("remove %s: %w", path, err)
-	}
-	return nil
+	_, err := g.c.do(ctx, k)
+	return err
 }
 
 // spriteHome is where relative paths begin.

@@ -20,7 +20,8 @@ credentials.json that "atoll up" writes into its data directory.`,
   atoll create                           make a sandbox and print its id
   atoll shell i4f                        a shell in it (ids may be shortened)
   atoll pause i4f; atoll resume i4f      let it sleep, and go on where it was
-  eval "$(atoll env)"                    point E2B's SDKs at this Atoll`,
+  atoll sprite create web                a machine that keeps everything
+  eval "$(atoll env)"                    point the SDKs at this Atoll`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,

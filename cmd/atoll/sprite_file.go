@@ -43,6 +43,7 @@ type spriteCopy struct {
 }
 
 func newSpriteFilePush(s *sprites) *cobra.Command {
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "push LOCAL REMOTE",
 		Short: "Copy a file or a folder into a sprite",
@@ -66,11 +67,24 @@ in LOCAL, and "-" is standard input. Modes are kept, owners are not.`,
 				return err
 			}
 			c := &spriteCopy{s: s, g: g, copier: copier{a: s.app, progress: s.newProgress()}}
-			defer c.progress.stop()
-			return c.push(cmd.Context(), args[0], args[1], info)
+			err = c.push(cmd.Context(), args[0], args[1], info)
+			c.progress.stop()
+			if err != nil || !asJSON {
+				return err
+			}
+			return s.printJSON(copied{g.Name(), args[1], c.progress.done.Load()})
 		},
 	}
+	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// copied is what a copy tells programs: of which sprite, where it went, and how
+// many bytes passed.
+type copied struct {
+	Sprite string `json:"sprite"`
+	Path   string `json:"path"`
+	Bytes  int64  `json:"bytes"`
 }
 
 // push copies something here, of which info is nil for standard input, into the
@@ -176,6 +190,7 @@ func (c *spriteCopy) pushTree(ctx context.Context, local, target string) error {
 }
 
 func newSpriteFilePull(s *sprites) *cobra.Command {
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "pull REMOTE [LOCAL]",
 		Short: "Copy a file or a folder out of a sprite",
@@ -195,15 +210,23 @@ otherwise; "-" is standard output.`,
 			if len(args) > 1 {
 				local = args[1]
 			}
+			if local == "-" && asJSON {
+				return usage("--json and the file itself cannot both go to standard output")
+			}
 			_, g, err := s.chosen(cmd.Context())
 			if err != nil {
 				return err
 			}
 			c := &spriteCopy{s: s, g: g, copier: copier{a: s.app, progress: s.newProgress()}}
-			defer c.progress.stop()
-			return c.pull(cmd.Context(), args[0], local)
+			err = c.pull(cmd.Context(), args[0], local)
+			c.progress.stop()
+			if err != nil || !asJSON {
+				return err
+			}
+			return s.printJSON(copied{g.Name(), local, c.progress.done.Load()})
 		},
 	}
+	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
@@ -343,23 +366,23 @@ func (c *spriteCopy) edit(ctx context.Context, remote string) error {
 	if err != nil {
 		return err
 	}
-	copied := filepath.Join(dir, path.Base(remote)) // its name tells editors what it is
+	local := filepath.Join(dir, path.Base(remote)) // its name tells editors what it is
 	var before []byte
 	if there {
-		if err := c.pullFile(ctx, remote, copied, 0o600); err != nil {
+		if err := c.pullFile(ctx, remote, local, 0o600); err != nil {
 			return errors.Join(err, os.RemoveAll(dir))
 		}
-		if before, err = os.ReadFile(copied); err != nil {
+		if before, err = os.ReadFile(local); err != nil {
 			return err
 		}
 	}
 	editor := first(c.s.env("VISUAL"), c.s.env("EDITOR"), "vi")
-	ed := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", copied)
+	ed := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", local)
 	ed.Stdin, ed.Stdout, ed.Stderr = c.s.in, c.s.out, c.s.err
 	if err := ed.Run(); err != nil {
 		return fmt.Errorf("run %s: %w; %s is as it was", editor, err, remote)
 	}
-	after, err := os.ReadFile(copied)
+	after, err := os.ReadFile(local)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && there && bytes.Equal(before, after) {
 		c.s.note("%s is as it was", remote)
 		return os.RemoveAll(dir)
@@ -368,7 +391,7 @@ func (c *spriteCopy) edit(ctx context.Context, remote string) error {
 		return err
 	}
 	if err := c.g.WriteFile(ctx, remote, mode, bytes.NewReader(after)); err != nil {
-		return fmt.Errorf("%w; what you wrote is in %s", err, copied)
+		return fmt.Errorf("%w; what you wrote is in %s", err, local)
 	}
 	return os.RemoveAll(dir)
 }
@@ -412,7 +435,7 @@ func newSpriteFileList(s *sprites) *cobra.Command {
 }
 
 func newSpriteFileRm(s *sprites) *cobra.Command {
-	var recursive bool
+	var recursive, asJSON bool
 	cmd := &cobra.Command{
 		Use:     "rm REMOTE…",
 		Short:   "Remove files of a sprite",
@@ -428,13 +451,14 @@ func newSpriteFileRm(s *sprites) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var errs []error
-			for _, remote := range args {
-				errs = append(errs, g.RemoveFile(cmd.Context(), remote, recursive))
+			gone, err := forAll("remove", args, func(_ int, remote string) error { return g.RemoveFile(cmd.Context(), remote, recursive) })
+			if err != nil || !asJSON {
+				return err
 			}
-			return errors.Join(errs...)
+			return s.printJSON(gone)
 		},
 	}
+	jsonFlag(cmd, &asJSON)
 	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "folders with all in them")
 	return cmd
 }

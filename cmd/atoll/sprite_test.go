@@ -370,7 +370,10 @@ func TestSpriteFileCommands(t *testing.T) {
 	}
 	write("tree/a", "one")
 	write("tree/sub/b", "two")
-	c.sprite(t, "file", "push", "tree/a", there)
+	var told copied
+	if got := c.sprite(t, "file", "push", "tree/a", there, "--json"); json.Unmarshal([]byte(got.out), &told) != nil || told.Bytes != 3 {
+		t.Errorf("push --json: %+v", got)
+	}
 	is(filepath.Join(there, "a"), "one")
 	c.sprite(t, "file", "push", "tree/a", filepath.Join(there, "new", "name"))
 	is(filepath.Join(there, "new", "name"), "one")
