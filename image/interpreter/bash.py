@@ -16,7 +16,6 @@ from bash_kernel.kernel import BashKernel
 from ipykernel.kernelapp import IPKernelApp
 
 MOST = 64 << 10  # bytes that are read at once
-TAIL = 2 << 10  # characters of stderr that an error shows
 
 
 class Terminal(pexpect.spawn):
@@ -60,19 +59,18 @@ class Bash(BashKernel):
         folder = tempfile.mkdtemp(prefix="bash-kernel-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         self.cell, self.pipe = os.path.join(folder, "cell"), os.path.join(folder, "stderr")
-        self.silent, self.asked, self.tail = True, None, ""
+        self.silent, self.asked = True, None
         super().__init__(**kwargs)
         self.errors = Errors(self.pipe, self.send_error_text)
 
     def send_error_text(self, text):
         if self.silent or not text:
             return
-        self.tail = (self.tail + text)[-TAIL:]
         content = {"name": "stderr", "text": text}
         self.session.send(self.iopub_socket, "stream", content, parent=self.asked)
 
     def do_execute(self, code, silent, store_history=True, user_expressions=None, allow_stdin=False):
-        self.silent, self.asked, self.tail = silent, self.get_parent(), ""
+        self.silent, self.asked = silent, self.get_parent()
         with open(self.cell, "w", encoding="utf-8", errors="surrogateescape") as cell:
             cell.write(code.replace("\0", ""))
         try:
@@ -95,8 +93,7 @@ class Bash(BashKernel):
 
     def failed(self, name, value):
         self.errors.take()
-        told = self.tail.strip() if name == "ExitStatus" else ""
-        content = {"ename": name, "evalue": value, "traceback": (told or f"{name}: {value}").splitlines()}
+        content = {"ename": name, "evalue": value, "traceback": [f"{name}: {value}"]}
         if not self.silent:
             self.send_response(self.iopub_socket, "error", content)
         return {"status": "error", "execution_count": self.execution_count, **content}
