@@ -132,7 +132,9 @@ suite('exec', () => {
       assert.ok(sprite.hasControlConnection())
       assert.equal((await failure(sprite.execFile('sh', ['-c', 'exit 5']))).exitCode, 5)
     } finally {
+      const closed = once(await sprite.getControlConnection(), 'close')
       sprite.closeControlConnection()
+      await closed.catch(() => {}) // its end is not what is tested
     }
   })
 })
