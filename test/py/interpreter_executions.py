@@ -202,10 +202,15 @@ class Contexts(WithInterpreter):
             ("python", "9001", "9001"),
             ("javascript", "9000 + 1", "9001"),
             ("typescript", "const n: number = 9001; n", "9001"),
+            ("r", "1; 9000 + 1", "[1] 9001"),
         ):
             self.assertEqual(self.run_code(code, language=language).text, want, language)
         self.assertEqual(stdout(self.run_code("kept=hello", language="bash")), "")
         self.assertEqual(stdout(self.run_code("echo $kept", language="bash")), "hello\n")
+        missing = self.run_code("echo before; no-such-program", language="bash")
+        self.assertEqual((missing.error.name, missing.error.value), ("ExitStatus", "127"))
+        self.assertEqual(stdout(missing), "before\n")
+        self.assertIn("no-such-program: command not found", "".join(missing.logs.stderr))
         languages = [c.language for c in self.sbx.list_code_contexts()]
         self.assertEqual(sorted(set(languages)), sorted(languages))
 
