@@ -29,7 +29,7 @@ func (d *Disk) Folder(name string) (path string, err error) {
 		if err := h.Chmod(0o755); err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(path, keepEntry), nil, 0o600)
+		return os.WriteFile(filepath.Join(path, keepEntry), nil, 0o644)
 	})
 	if err != nil {
 		return "", fmt.Errorf("make folder %s: %w", name, err)

@@ -219,7 +219,7 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, to *route, asleep
 			e.answerFailure(w, r, err)
 			return
 		}
-		to.token = ""
+		to.token, to.sprite = "", to.token
 	}
 	w.Header().Del(observe.RequestIDHeader) // modifyResponse sets it, once
 	e.proxy.ServeHTTP(w, r)

@@ -23,6 +23,8 @@ type route struct {
 	// token is shown to the guest daemon by requests that only the host may
 	// send it; empty for those of clients.
 	token string
+	// sprite is that token where the request goes to the port that a sprite named.
+	sprite string
 	// answer is how the client is told what went wrong.
 	answer func(http.ResponseWriter, *http.Request, *problem)
 }
@@ -45,7 +47,7 @@ func rewrite(p *httputil.ProxyRequest) {
 	to := routeOf(p.In)
 	out := p.Out
 	out.URL.Scheme = "http"
-	out.URL.Host = "guest:" + strconv.Itoa(to.port)
+	out.URL.Host = guestHost(to.port)
 	out.URL.User = nil
 	out.URL.RawQuery = p.In.URL.RawQuery
 	for _, name := range dropped {
@@ -95,8 +97,29 @@ type roundTripper struct{}
 
 func (roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	to := routeOf(r)
-	return to.up.roundTrip(r, to.port)
+	res, err := to.up.roundTrip(r, to.port)
+	if err == nil || to.sprite == "" || !isRefused(err) || r.Body != nil && r.Body != http.NoBody {
+		return res, err
+	}
+	// The service that held the port has stopped: asking starts it again.
+	to.up.forgetPort()
+	port, asked := to.up.spritePort(r.Context(), to.sprite)
+	if asked != nil {
+		return nil, err
+	}
+	to.port, to.sprite = port, ""
+	r = r.Clone(r.Context())
+	r.URL.Host = guestHost(port)
+	return to.up.roundTrip(r, port)
 }
+
+// isRefused reports whether nothing listens on the port of a request.
+func isRefused(err error) bool {
+	return errors.Is(err, machine.ErrPortClosed) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// guestHost names a port of a guest; dial looks at the number alone.
+func guestHost(port int) string { return "guest:" + strconv.Itoa(port) }
 
 // isGRPC reports whether the request needs HTTP/2 all the way.
 func isGRPC(r *http.Request) bool {
@@ -151,7 +174,7 @@ func (e *Edge) answerFailure(w http.ResponseWriter, r *http.Request, err error) 
 		p = problemPaused(to.target)
 	case to.up.ended.Err() != nil: // the edge is closing
 		p = problemUnavailable(to.target)
-	case errors.Is(err, machine.ErrPortClosed), errors.Is(err, syscall.ECONNREFUSED):
+	case isRefused(err):
 		to.up.forgetPort()
 		p = problemPortClosed(to.target)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -217,6 +217,25 @@ func TestClosedPortOfASprite(t *testing.T) {
 	}
 }
 
+func TestSpriteIsAskedAgainWhenItsPortClosed(t *testing.T) {
+	h := newSpriteHarness(t, "public")
+	h.serve(3000, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		echo(w, r)
+	})
+	h.answer.Store(&wire.URLPort{Port: 3000})
+	if _, body := h.get("http://web.atoll.test/"); !strings.HasPrefix(body, "GET /") {
+		t.Fatal(body)
+	}
+	h.engine.mu.Lock()
+	delete(h.engine.ports, spriteID+":3000")
+	h.engine.mu.Unlock()
+	h.answer.Store(&wire.URLPort{Port: 8080})
+	if res, body := h.get("http://web.atoll.test/"); res.StatusCode != http.StatusOK {
+		t.Errorf("the service that took over is not asked: %s", body)
+	}
+}
+
 func TestSpriteWakesForItsURL(t *testing.T) {
 	h := newSpriteHarness(t, "sprite")
 	h.engine.freeze(spriteID)

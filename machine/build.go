@@ -192,6 +192,11 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 			return fmt.Errorf("try the kernels out before the snapshot: %w", err)
 		}
 	}
+	if record.ShowsCheckpoints {
+		if err := trySprite(ctx, g.control.address); err != nil {
+			return fmt.Errorf("try the sprite out before its snapshot: %w", err)
+		}
+	}
 	g.control.close()
 	if err := e.runtime.Pause(ctx, id); err != nil {
 		return fmt.Errorf("pause the guest: %w", err)

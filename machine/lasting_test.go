@@ -98,3 +98,16 @@ func TestNamesOfMachinesToBeAreTaken(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatACheckpointHoldsCountsAgainstTheDisk(t *testing.T) {
+	for _, c := range []struct{ base, want int64 }{
+		{0, 1000 * mib},
+		{300 * mib, 700 * mib},
+		{1000 * mib, diskLeast},
+		{5000 * mib, diskLeast},
+	} {
+		if got := diskLimit(1000, c.base); got != c.want {
+			t.Errorf("1000 MiB of which %d are used: %d", c.base, got)
+		}
+	}
+}

@@ -309,6 +309,11 @@ func (e *Engine) ripen(ctx context.Context, g *guest) error {
 			return fmt.Errorf("try the guest's kernel out: %w", err)
 		}
 	}
+	if g.template.snapshot().ShowsCheckpoints {
+		if err := trySprite(ctx, g.control.address); err != nil {
+			return fmt.Errorf("try the sprite out: %w", err)
+		}
+	}
 	if err := os.Truncate(e.logPath(g.id), 0); err != nil {
 		return fmt.Errorf("empty the guest's log: %w", err)
 	}

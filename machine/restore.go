@@ -91,7 +91,7 @@ func (e *Engine) keepBefore(ctx context.Context, m *instance, c Checkpoint, stag
 	if err := e.disks.Sync(ctx, machineTrees+record.ID); err != nil {
 		return fmt.Errorf("bring the disk to rest: %w", err)
 	}
-	limit := int64(record.DiskMB) * mib
+	limit := diskLimit(record.DiskMB, c.Bytes)
 	if _, err := e.disks.Clone(ctx, checkpointTree(c.Machine, c.ID), staging, disk.CloneOptions{LimitBytes: limit}); err != nil {
 		return fmt.Errorf("copy the checkpoint: %w", err)
 	}

@@ -104,8 +104,8 @@ func (e *Engine) measure(m *instance) error {
 		MemUsed:    usage.Memory,
 		MemCache:   usage.Cache,
 		MemTotal:   int64(record.MemoryMB) * mib,
-		DiskUsed:   used,
-		DiskTotal:  limit,
+		DiskUsed:   used + record.DiskBase,
+		DiskTotal:  limit + record.DiskBase,
 	})
 	return nil
 }

@@ -128,7 +128,7 @@ func (e *Engine) store(ctx context.Context, m *instance, memory bool, reason str
 		return fmt.Errorf("measure the disk: %w", err)
 	}
 	err = e.move(ctx, m, Stored, reason, func(r *Machine) {
-		r.Image, r.Slot, r.DiskBytes = image, 0, diskBytes
+		r.Image, r.Slot, r.DiskBytes = image, 0, diskBytes+r.DiskBase
 		if edit != nil {
 			edit(r)
 		}

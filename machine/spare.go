@@ -28,7 +28,7 @@ func (e *Engine) takeDisk(ctx context.Context, t *template) (id, tree string, er
 
 func (e *Engine) copyDisk(ctx context.Context, t *template) (id string, err error) {
 	id = newID()
-	limit := int64(t.snapshot().DiskMB) * mib
+	limit := diskLimit(t.snapshot().DiskMB, t.diskBase)
 	if _, err = e.disks.Clone(ctx, t.tree, machineTrees+id, disk.CloneOptions{LimitBytes: limit}); err != nil {
 		if errors.Is(err, fs.ErrNotExist) && t.once {
 			err = fmt.Errorf("%w: what the machine was to be made of has just been deleted: %w", ErrNotFound, err)
@@ -37,6 +37,15 @@ func (e *Engine) copyDisk(ctx context.Context, t *template) (id string, err erro
 	}
 	return id, nil
 }
+
+// diskLimit is how many bytes a copy may write whose source has some that count
+// against its size. A little is always left, or nobody could even tidy up.
+func diskLimit(megabytes int, base int64) int64 {
+	return max(int64(megabytes)*mib-base, diskLeast)
+}
+
+// diskLeast is what a copy may write though its source has used up its size.
+const diskLeast = 64 * mib
 
 // keepDisks copies disks ahead until the engine closes, and then removes those
 // that no machine was made on.

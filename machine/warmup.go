@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/coder/websocket"
 
 	"github.com/atoll-cloud/atoll/wire"
 	"github.com/atoll-cloud/atoll/wire/process"
@@ -98,6 +99,28 @@ func tryKernel(ctx context.Context, address netip.Addr) error {
 
 // kernelTries is how often it takes until the kernel's pages are in memory.
 const kernelTries = 3
+
+// trySprite runs a command the way the door for sprites does.
+func trySprite(ctx context.Context, address netip.Addr) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	transport := &http.Transport{DisableKeepAlives: true}
+	target := "ws://" + netip.AddrPortFrom(address, wire.GuestPort).String() + wire.SpritePath + "exec?cmd=true&stdin=false"
+	conn, _, err := websocket.Dial(ctx, target, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	if err != nil {
+		return fmt.Errorf("run a command over a WebSocket: %w", err)
+	}
+	defer conn.CloseNow()
+	for {
+		if _, _, err = conn.Read(ctx); err != nil {
+			break
+		}
+	}
+	if websocket.CloseStatus(err) != websocket.StatusNormalClosure {
+		return fmt.Errorf("run a command over a WebSocket: %w", err)
+	}
+	return nil
+}
 
 // runTrue runs a command the way the SDKs do: by a login shell.
 func runTrue(ctx context.Context, processes processconnect.ProcessClient) error {

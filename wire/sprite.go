@@ -61,8 +61,6 @@ type SpriteInit struct {
 	// Policy is the network policy in force, as the Sprites API writes it; it is
 	// shown at /.sprite/policy/network.json.
 	Policy string `json:"policy,omitempty"`
-	// Checkpoints are the ids of those that are mounted, the newest first.
-	Checkpoints []string `json:"checkpoints,omitempty"`
 	// Fresh says why the machine had to start from its disk though it was
 	// asleep with its memory; empty otherwise.
 	Fresh string `json:"fresh,omitempty"`

@@ -110,7 +110,7 @@ time-outs do not.`,
 	f.IntVar(&cfg.Sandboxes, "max-sandboxes", account.DefaultMaxConcurrent, "sandboxes that the first team may have at once, paused ones not counted")
 	f.IntVar(&cfg.Pool, "pool", pool, "warm sandboxes kept ready for each built-in template")
 	f.IntVar(&cfg.PoolMax, "pool-max", ceiling, "most warm sandboxes that demand can raise a template to; 0 is no pool")
-	f.StringSliceVar(&cfg.Templates, "templates", nil, "built-in templates to keep (default: all: base, code-interpreter-v1)")
+	f.StringSliceVar(&cfg.Templates, "templates", nil, "built-in templates to keep (default: all: base, code-interpreter-v1, sprite)")
 	f.Int64Var(&cfg.DiskPool, "disk-pool", 0, "size in GiB of the disk pool, made at the first start (default: 80% of the free space)")
 	f.DurationVar(&cfg.Idle.Freeze, "idle-freeze", 0, "freeze sandboxes that were not used for this long; 0 is never")
 	f.DurationVar(&cfg.Idle.Store, "idle-store", 0, "write them to disk when they were frozen for this long; 0 is never")
