@@ -207,7 +207,7 @@ class Contexts(WithInterpreter):
             self.assertEqual(self.run_code(code, language=language).text, want, language)
         self.assertEqual(stdout(self.run_code("kept=hello", language="bash")), "")
         self.assertEqual(stdout(self.run_code("echo $kept", language="bash")), "hello\n")
-        missing = self.run_code("echo before; no-such-program", language="bash")
+        missing = self.sbx.run_code("echo before; no-such-program", language="bash")
         self.assertEqual((missing.error.name, missing.error.value), ("ExitStatus", "127"))
         self.assertEqual(stdout(missing), "before\n")
         self.assertIn("no-such-program: command not found", "".join(missing.logs.stderr))
