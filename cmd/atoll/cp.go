@@ -187,15 +187,20 @@ func (c *copier) fileOut(ctx context.Context, src string, w io.Writer) error {
 	return nil
 }
 
-// fileTo writes a guest's file to a local name. What is there is replaced only
-// once all of it has come, unless it is no plain file (/dev/null, a pipe).
-func (c *copier) fileTo(ctx context.Context, src, dst string, mode fs.FileMode) (err error) {
+// fileTo writes a guest's file to a local name.
+func (c *copier) fileTo(ctx context.Context, src, dst string, mode fs.FileMode) error {
+	return replaceFile(dst, mode, func(w io.Writer) error { return c.fileOut(ctx, src, w) })
+}
+
+// replaceFile has a local file written. What is there is replaced only once all
+// of it has come, unless it is no plain file (/dev/null, a pipe).
+func replaceFile(dst string, mode fs.FileMode, write func(io.Writer) error) (err error) {
 	if info, statErr := os.Stat(dst); statErr == nil && !info.Mode().IsRegular() {
 		f, err := os.OpenFile(dst, os.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
-		return errors.Join(c.fileOut(ctx, src, f), f.Close())
+		return errors.Join(write(f), f.Close())
 	}
 	f, err := os.CreateTemp(filepath.Dir(dst), ".atoll-cp-*")
 	if err != nil {
@@ -206,7 +211,7 @@ func (c *copier) fileTo(ctx context.Context, src, dst string, mode fs.FileMode) 
 			os.Remove(f.Name())
 		}
 	}()
-	if err := errors.Join(c.fileOut(ctx, src, f), f.Chmod(mode), f.Close()); err != nil {
+	if err := errors.Join(write(f), f.Chmod(mode), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), dst)

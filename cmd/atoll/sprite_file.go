@@ -269,29 +269,9 @@ func (c *spriteCopy) read(ctx context.Context, remote string, w io.Writer) error
 	return nil
 }
 
-// pullFile writes a file of the sprite to a local name. What is there is
-// replaced only once all of it has come.
-func (c *spriteCopy) pullFile(ctx context.Context, remote, target string, mode fs.FileMode) (err error) {
-	if info, statErr := os.Stat(target); statErr == nil && !info.Mode().IsRegular() {
-		f, err := os.OpenFile(target, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		return errors.Join(c.read(ctx, remote, f), f.Close())
-	}
-	f, err := os.CreateTemp(filepath.Dir(target), ".atoll-file-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	if err := errors.Join(c.read(ctx, remote, f), f.Chmod(mode), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), target)
+// pullFile writes a file of the sprite to a local name.
+func (c *spriteCopy) pullFile(ctx context.Context, remote, target string, mode fs.FileMode) error {
+	return replaceFile(target, mode, func(w io.Writer) error { return c.read(ctx, remote, w) })
 }
 
 // pullTree copies what is in a folder of the sprite to a local one.
