@@ -70,6 +70,8 @@ func Status(err error) int {
 			return http.StatusNotImplemented
 		case connect.CodeUnavailable:
 			return http.StatusBadGateway
+		case connect.CodeDeadlineExceeded:
+			return http.StatusGatewayTimeout
 		}
 	}
 	return 0

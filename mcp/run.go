@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"syscall"
 	"time"
@@ -202,7 +203,8 @@ func (s *Server) runCommand(ctx context.Context, _ *sdk.CallToolRequest, in comm
 	stdout, stderr := &text{limit: maxStream}, &text{limit: maxStream}
 	exit, err := p.Copy(stdout, stderr)
 	if err != nil {
-		if ctx.Err() == nil {
+		// The guest knows the time-out too, and may be the first to act on it.
+		if ctx.Err() == nil && client.Status(err) != http.StatusGatewayTimeout {
 			return nil, out, s.explain(in.SandboxID, err)
 		}
 		// Given up: the command must not run on unseen.
