@@ -38,6 +38,7 @@ var floors = map[string]int{
 	"wire":            0,
 	"bundle":          0,
 	"observe":         0,
+	"doctor":          0, // what rooms tell it; it itself is in cmd/atoll
 }
 
 // apart are the rooms that are binaries of their own, with all that they may know.

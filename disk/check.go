@@ -8,31 +8,27 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
-)
 
-// Problem is something this host lacks for the btrfs driver.
-type Problem struct {
-	What string // what is missing
-	Mend string // what a person can do about it
-}
+	"github.com/atoll-cloud/atoll/doctor"
+)
 
 // Check returns what this host lacks for the btrfs driver; the copy driver
 // works anywhere. It changes nothing.
-func Check() []Problem {
-	var problems []Problem
+func Check() []doctor.Problem {
+	var problems []doctor.Problem
 	if _, err := findMkfs(); err != nil {
-		problems = append(problems, Problem{"mkfs.btrfs is not installed", "install the package btrfs-progs"})
+		problems = append(problems, doctor.Problem{What: "mkfs.btrfs is not installed", Mend: "install the package btrfs-progs"})
 	}
 	if !kernelHas("btrfs") {
-		problems = append(problems, Problem{"the kernel has no btrfs", "install a kernel with btrfs, or its module"})
+		problems = append(problems, doctor.Problem{What: "the kernel has no btrfs", Mend: "install a kernel with btrfs, or its module"})
 	}
 	if f, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0); err != nil {
-		problems = append(problems, Problem{"loop devices cannot be used: " + err.Error(), "run as root; load the module loop"})
+		problems = append(problems, doctor.Problem{What: "loop devices cannot be used: " + err.Error(), Mend: "run as root; load the module loop"})
 	} else {
 		f.Close()
 	}
 	if os.Geteuid() != 0 {
-		problems = append(problems, Problem{"not running as root", "run as root"})
+		problems = append(problems, doctor.Problem{What: "not running as root", Mend: "run as root"})
 	}
 	return problems
 }

@@ -7,42 +7,33 @@ import (
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
-)
 
-// Problem is something this host lacks or has set so that machines' network
-// does not work, or only in part.
-type Problem struct {
-	// Fatal says that machines cannot have a network at all.
-	Fatal bool
-	// What is wrong, as a sentence.
-	What string
-	// Mend is what a person can do about it.
-	Mend string
-}
+	"github.com/atoll-cloud/atoll/doctor"
+)
 
 // Check looks for what would keep an instance from working, changing nothing
 // but a namespace that it makes and leaves at once.
-func Check(cfg Config) []Problem {
+func Check(cfg Config) []doctor.Problem {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
-		return []Problem{{Fatal: true, What: err.Error(), Mend: "Change the network configuration."}}
+		return []doctor.Problem{{Fatal: true, What: err.Error(), Mend: "Change the network configuration."}}
 	}
-	var problems []Problem
+	var problems []doctor.Problem
 	if !hasCapability(unix.CAP_NET_ADMIN) || !hasCapability(unix.CAP_SYS_ADMIN) || !hasCapability(unix.CAP_NET_RAW) {
-		return []Problem{{Fatal: true, What: "This process may not administer the network (it needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN).", Mend: "Run it as root."}}
+		return []doctor.Problem{{Fatal: true, What: "This process may not administer the network (it needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN).", Mend: "Run it as root."}}
 	}
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
-		return []Problem{{Fatal: true, What: "The kernel has no network namespaces: " + err.Error(), Mend: "Use a kernel with CONFIG_NET_NS."}}
+		return []doctor.Problem{{Fatal: true, What: "The kernel has no network namespaces: " + err.Error(), Mend: "Use a kernel with CONFIG_NET_NS."}}
 	}
 	defer home.Close()
 	err = onForeignThread(int(home.Fd()), func() error { return unix.Unshare(unix.CLONE_NEWNET) }, func() error { return tryKernel(cfg) })
 	if err != nil {
-		problems = append(problems, Problem{Fatal: true, What: "The kernel refused a firewall or a link: " + err.Error(),
+		problems = append(problems, doctor.Problem{Fatal: true, What: "The kernel refused a firewall or a link: " + err.Error(),
 			Mend: "Load the modules nf_tables, nft_ct, nft_masq, nft_reject_inet, nft_connlimit, nft_limit, nf_conntrack_netlink and veth."})
 	}
 	if len(cfg.Upstream) == 0 {
-		problems = append(problems, Problem{What: "No DNS server is known, so machines cannot resolve names.", Mend: "Put a nameserver line into /etc/resolv.conf or configure upstream servers."})
+		problems = append(problems, doctor.Problem{What: "No DNS server is known, so machines cannot resolve names.", Mend: "Put a nameserver line into /etc/resolv.conf or configure upstream servers."})
 	}
 	return append(problems, foreignFirewalls(cfg)...)
 }
@@ -72,22 +63,22 @@ func tryKernel(cfg Config) error {
 
 // foreignFirewalls finds other tables that drop what they do not know, because
 // a packet must pass every table.
-func foreignFirewalls(cfg Config) []Problem {
+func foreignFirewalls(cfg Config) []doctor.Problem {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil // tryKernel has said so
 	}
 	chains, err := conn.ListChains()
 	if err != nil {
-		return []Problem{{What: "The host's firewall cannot be listed: " + err.Error(), Mend: "Load the module nf_tables."}}
+		return []doctor.Problem{{What: "The host's firewall cannot be listed: " + err.Error(), Mend: "Load the module nf_tables."}}
 	}
-	var problems []Problem
+	var problems []doctor.Problem
 	for _, chain := range chains {
 		if chain.Table.Name == cfg.table() || chain.Hooknum == nil || *chain.Hooknum != *nftables.ChainHookForward ||
 			chain.Policy == nil || *chain.Policy != nftables.ChainPolicyDrop {
 			continue
 		}
-		problems = append(problems, Problem{
+		problems = append(problems, doctor.Problem{
 			What: fmt.Sprintf("Another firewall (table %s, chain %s) drops forwarded packets by default, so machines may have no internet.", chain.Table.Name, chain.Name),
 			Mend: fmt.Sprintf("Let packets of the links %s+ pass there; with Docker: iptables -I DOCKER-USER -i %s+ -j ACCEPT; iptables -I DOCKER-USER -o %s+ -j ACCEPT.", cfg.hostEnds(), cfg.hostEnds(), cfg.hostEnds()),
 		})

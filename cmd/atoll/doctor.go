@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/atoll-cloud/atoll/doctor"
 )
 
 // Verdicts of a check.
@@ -32,6 +34,23 @@ func warn(name, found, mend string) check {
 
 func fail(name, found, mend string) check {
 	return check{Name: name, Verdict: verdictFail, Found: found, Mend: mend}
+}
+
+// checks are a room's findings; without any, all is well. The effect is said
+// behind each.
+func (h *host) checks(name, well, effect string, problems []doctor.Problem) []check {
+	if len(problems) == 0 {
+		return []check{okay(name, "%s", well)}
+	}
+	found := make([]check, 0, len(problems))
+	for _, p := range problems {
+		verdict := warn
+		if p.Fatal {
+			verdict = fail
+		}
+		found = append(found, verdict(name, p.What+effect, h.mend(p.Mend)))
+	}
+	return found
 }
 
 func newDoctor(a *app) *cobra.Command {

@@ -46,27 +46,12 @@ func (h *host) disks(data string) []check {
 	if onBtrfs(data) {
 		return []check{okay(name, "%s is on btrfs", data)}
 	}
-	var found []check
-	for _, p := range disk.Check() {
-		found = append(found, warn(name, p.What+"; without it every disk is a plain copy, slow and large", h.mend(p.Mend)))
-	}
-	if found == nil {
-		return []check{okay(name, "a btrfs pool can be made")}
-	}
-	return found
+	return h.checks(name, "a btrfs pool can be made", "; without it every disk is a plain copy, slow and large", disk.Check())
 }
 
 // base: what builds the first template.
 func (h *host) base() []check {
-	const name = "base template"
-	var found []check
-	for _, p := range image.Check() {
-		found = append(found, fail(name, p.What+"; it is built from Debian's archive", h.mend(p.Mend)))
-	}
-	if found == nil {
-		return []check{okay(name, "can be built from Debian's archive")}
-	}
-	return found
+	return h.checks("base template", "can be built from Debian's archive", "; it is built from Debian's archive", image.Check())
 }
 
 func (h *host) space(data string) check {

@@ -15,19 +15,7 @@ import (
 
 // network is what the room of that name says about this host.
 func (h *host) network() []check {
-	const name = "network"
-	var found []check
-	for _, p := range network.Check(network.Config{}) {
-		c := warn(name, p.What, p.Mend)
-		if p.Fatal {
-			c.Verdict = verdictFail
-		}
-		found = append(found, c)
-	}
-	if found == nil {
-		return []check{okay(name, "sandboxes can have links, a firewall and DNS")}
-	}
-	return found
+	return h.checks("network", "sandboxes can have links, a firewall and DNS", "", network.Check(network.Config{}))
 }
 
 // port: the server listens on one; a server that has it already may be ours.
