@@ -34,6 +34,8 @@ type Sprite struct {
 	DiskUsedBytes int64 `json:"disk_used_bytes,omitempty"` // written beyond its template
 	// Fresh says why it had to start anew though it had slept with its memory.
 	Fresh string `json:"fresh,omitempty"`
+	// OrgAccess says that the programs in it may use the API as its team.
+	OrgAccess bool `json:"org_access,omitempty"`
 }
 
 // The states of a sprite. Any use wakes one that is warm or cold.
@@ -66,6 +68,8 @@ type NewSprite struct {
 	URLSettings *SpriteURL        `json:"url_settings,omitempty"`
 	// From, where set, is another sprite's checkpoint that this one begins as.
 	From *CheckpointRef `json:"from_checkpoint,omitempty"`
+	// OrgAccess lets the programs in it use the API as its team.
+	OrgAccess bool `json:"org_access,omitempty"`
 }
 
 // CheckpointRef names a checkpoint of any sprite of the team.
@@ -79,6 +83,7 @@ type SpriteUpdate struct {
 	URLSettings *SpriteURL `json:"url_settings,omitempty"`
 	Labels      []string   `json:"labels,omitempty"`
 	ClearLabels bool       `json:"clear_labels,omitempty"`
+	OrgAccess   *bool      `json:"org_access,omitempty"`
 }
 
 // CreateSprite makes a sprite and returns once it is there.

@@ -29,7 +29,12 @@ const (
 	CallCheckpoint  = "/checkpoint"
 	CallCheckpoints = "/checkpoints"
 	// CallOrgs (GET) lists the organisations of the sprite's team.
+	// Below it, with an organisation first, is the Sprites API itself, which the
+	// sprite may use if it was allowed to: /orgs/{org}/sprites… is
+	// /v1/sprites…, whoever asks being the sprite's team.
 	CallOrgs = "/orgs"
+	// CallUpgradeHeader marks a request that asked for a WebSocket.
+	CallUpgradeHeader = "Atoll-Upgrade"
 	// CallPolicy (GET) answers the network policy in force.
 	CallPolicy = "/policy/network"
 )

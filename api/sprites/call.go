@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/atoll-cloud/atoll/machine"
-	"github.com/atoll-cloud/atoll/observe"
 	"github.com/atoll-cloud/atoll/wire"
 )
 
@@ -16,7 +15,9 @@ func (d *Door) callHandler(id string) http.Handler {
 	mux := http.NewServeMux()
 	route := func(pattern string, h func(w http.ResponseWriter, r *http.Request, m machine.Machine) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			if r.PathValue("org") == "" { // what is passed on has the bounds of the API
+				r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			}
 			m, err := d.engine.Get(id)
 			if err == nil {
 				err = h(w, r, m)
@@ -37,6 +38,7 @@ func (d *Door) callHandler(id string) http.Handler {
 	}
 	route("GET "+wire.CallInfo, d.callInfo)
 	route("PUT "+wire.CallActivity, d.callActivity)
+	route(wire.CallOrgs+"/{org}/{rest...}", d.callOrg)
 	route("GET "+wire.CallOrgs, d.callOrgs)
 	route("GET "+wire.CallPolicy, asSelf(d.networkPolicy))
 	route("POST "+wire.CallCheckpoint, asSelf(d.createCheckpoint))
@@ -92,13 +94,10 @@ func (d *Door) callRestore(w http.ResponseWriter, r *http.Request, m machine.Mac
 	if err != nil {
 		return asText(err)
 	}
-	request := observe.RequestID(r.Context())
-	ctx := context.WithoutCancel(r.Context())
-	go func() { // the engine brings it to an end
-		if _, err := d.engine.RestoreCheckpoint(ctx, m.ID, c.ID); err != nil {
-			d.log.Error("a restore that a sprite asked for failed", "machine", m.ID, "checkpoint", c.ID, "request", request, "error", err)
-		}
-	}()
+	d.later(r, m, "restore of "+c.ID, func(ctx context.Context) error {
+		_, err := d.engine.RestoreCheckpoint(ctx, m.ID, c.ID)
+		return err
+	})
 	beginLines(w, http.StatusAccepted).write(d.say("info", "Restoring from checkpoint %s...", c.ID))
 	return nil
 }

@@ -149,7 +149,10 @@ func (d *Door) createCheckpoint(w http.ResponseWriter, r *http.Request, _ caller
 }
 
 // restoreCheckpoint sets a sprite back, and tells of it as it goes.
-func (d *Door) restoreCheckpoint(w http.ResponseWriter, r *http.Request, _ caller, m machine.Machine) error {
+func (d *Door) restoreCheckpoint(w http.ResponseWriter, r *http.Request, c caller, m machine.Machine) error {
+	if c.isSelf(m) {
+		return d.callRestore(w, r, m)
+	}
 	id := r.PathValue("id")
 	if _, err := d.checkpoint(r.Context(), m, id); err != nil {
 		return asText(err)

@@ -29,6 +29,7 @@ type newSprite struct {
 	URLSettings     *urlSettings      `json:"url_settings"`
 	WaitForCapacity bool              `json:"wait_for_capacity"`
 	Runtime         string            `json:"runtime"`
+	OrgAccess       *bool             `json:"org_access"`
 	// From makes the sprite of a checkpoint of another of the team's.
 	From *struct {
 		Sprite     string `json:"sprite"`
@@ -43,6 +44,9 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request, c caller) error {
 	}
 	spec, err := d.createSpec(body, c)
 	if err != nil {
+		return err
+	}
+	if err := d.rates.take(c.team); err != nil {
 		return err
 	}
 	m, err := d.make(r.Context(), spec, body.WaitForCapacity)
@@ -102,6 +106,9 @@ func (d *Door) createSpec(body newSprite, c caller) (machine.CreateSpec, error) 
 		return spec, err
 	}
 	if err := setLabels(spec.Door, body.Labels); err != nil {
+		return spec, err
+	}
+	if err := setOrgAccess(spec.Door, body.OrgAccess, c); err != nil {
 		return spec, err
 	}
 	if _, err := d.engine.Named(c.team.ID, body.Name); err == nil {

@@ -70,6 +70,9 @@ type Config struct {
 	URL func(label string) string
 	// Idle is how long sprites must be unused before they sleep.
 	Idle machine.IdlePolicy
+	// CreatesPerMinute is how many sprites each team may make in a minute, those
+	// that it has destroyed again included; 0 is no limit.
+	CreatesPerMinute int
 	// Bundle is the version of the helper binaries that new guests run on.
 	Bundle string
 	// Release is what the server calls its own version.
@@ -89,6 +92,7 @@ type Door struct {
 	mux      *http.ServeMux
 	calls    calls
 	changes  changes
+	rates    rates
 	policies sync.Mutex // held while a network policy is changed
 }
 
@@ -108,6 +112,7 @@ func New(cfg Config) *Door {
 	if d.now == nil {
 		d.now = time.Now
 	}
+	d.rates = rates{limit: cfg.CreatesPerMinute, now: d.now}
 	d.calls.open, d.calls.untold = map[string]<-chan struct{}{}, map[string]bool{}
 	d.routes()
 	return d

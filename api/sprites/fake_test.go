@@ -359,3 +359,20 @@ func (w *world) create(name string, headers ...string) (v spriteView) {
 	w.must(201, &v, "POST", "/v1/sprites", fmt.Sprintf(`{"name":%q}`, name), headers...)
 	return v
 }
+
+// eventually waits for a condition.
+func (w *world) eventually(what string, condition func() bool) {
+	w.t.Helper()
+	for limit := time.Now().Add(patience); !condition(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(limit) {
+			w.t.Fatal("never happened: ", what)
+		}
+	}
+}
+
+// did looks at the engine.
+func (f *fakeEngine) did(what func(*fakeEngine) bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return what(f)
+}

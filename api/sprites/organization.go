@@ -42,7 +42,7 @@ func (d *Door) answerToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if org := r.PathValue("org"); org != slug(c.team) && org != c.team.ID && org != c.team.Name {
+	if org := r.PathValue("org"); !isOrganization(c.team, org) {
 		return fail(http.StatusNotFound, "not_found", "there is no organization %q for this token", clip(org))
 	}
 	var body struct {

@@ -40,7 +40,10 @@ func (d *Door) networkPolicy(w http.ResponseWriter, _ *http.Request, _ caller, m
 }
 
 // setNetworkPolicy replaces a sprite's rules at once, asleep or not.
-func (d *Door) setNetworkPolicy(w http.ResponseWriter, r *http.Request, _ caller, m machine.Machine) error {
+func (d *Door) setNetworkPolicy(w http.ResponseWriter, r *http.Request, c caller, m machine.Machine) error {
+	if c.isSelf(m) {
+		return asText(fail(http.StatusForbidden, "forbidden", "a sprite cannot change its own network policy"))
+	}
 	var body struct {
 		Rules *[]ruleView `json:"rules"`
 	}

@@ -1,6 +1,7 @@
 package sprites
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"net/http"
@@ -37,12 +38,16 @@ func (d *Door) update(w http.ResponseWriter, r *http.Request, c caller, m machin
 		URLSettings *urlSettings `json:"url_settings"`
 		Labels      *[]string    `json:"labels"`
 		ClearLabels bool         `json:"clear_labels"`
+		OrgAccess   *bool        `json:"org_access"`
 	}
 	if err := decode(w, r, &body); err != nil {
 		return err
 	}
 	edit := func(door map[string]string) error {
 		if err := body.URLSettings.apply(door); err != nil {
+			return err
+		}
+		if err := setOrgAccess(door, body.OrgAccess, c); err != nil {
 			return err
 		}
 		switch {
@@ -67,7 +72,11 @@ func (d *Door) update(w http.ResponseWriter, r *http.Request, c caller, m machin
 }
 
 // destroy ends a sprite with its disk and its checkpoints.
-func (d *Door) destroy(w http.ResponseWriter, r *http.Request, _ caller, m machine.Machine) error {
+func (d *Door) destroy(w http.ResponseWriter, r *http.Request, c caller, m machine.Machine) error {
+	if c.isSelf(m) {
+		d.later(r, m, "destroy", func(ctx context.Context) error { return d.engine.Kill(ctx, m.ID, machine.ReasonKilled) })
+		return noContent(w)
+	}
 	if err := d.engine.Kill(r.Context(), m.ID, machine.ReasonKilled); err != nil {
 		return err
 	}
@@ -76,8 +85,12 @@ func (d *Door) destroy(w http.ResponseWriter, r *http.Request, _ caller, m machi
 
 // upgrade brings a sprite's runtime to the server's version, which takes a
 // restart; one that has it stays as it is.
-func (d *Door) upgrade(w http.ResponseWriter, r *http.Request, _ caller, m machine.Machine) error {
-	if m.Bundle != d.config.Bundle {
+func (d *Door) upgrade(w http.ResponseWriter, r *http.Request, c caller, m machine.Machine) error {
+	switch {
+	case m.Bundle == d.config.Bundle:
+	case c.isSelf(m):
+		d.restartLater(r, m)
+	default:
 		if _, err := d.engine.Restart(r.Context(), m.ID); err != nil {
 			return err
 		}
@@ -85,13 +98,23 @@ func (d *Door) upgrade(w http.ResponseWriter, r *http.Request, _ caller, m machi
 	return noContent(w)
 }
 
-func (d *Door) restart(w http.ResponseWriter, r *http.Request, _ caller, m machine.Machine) error {
-	m, err := d.engine.Restart(r.Context(), m.ID)
-	if err != nil {
+func (d *Door) restart(w http.ResponseWriter, r *http.Request, c caller, m machine.Machine) error {
+	status, message := http.StatusOK, "sprite restarted"
+	if c.isSelf(m) {
+		d.restartLater(r, m)
+		status, message = http.StatusAccepted, "sprite restarts"
+	} else if _, err := d.engine.Restart(r.Context(), m.ID); err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, map[string]string{
-		"sprite_name": m.Name, "machine_id": m.ID, "message": "sprite restarted",
+	return writeJSON(w, status, map[string]string{
+		"sprite_name": m.Name, "machine_id": m.ID, "message": message,
+	})
+}
+
+func (d *Door) restartLater(r *http.Request, m machine.Machine) {
+	d.later(r, m, "restart", func(ctx context.Context) error {
+		_, err := d.engine.Restart(ctx, m.ID)
+		return err
 	})
 }
 

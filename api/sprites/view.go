@@ -16,12 +16,14 @@ const (
 	doorPrivate = "sprites.private"  // who of the team may visit; everybody in it may
 	doorLabels  = "sprites.labels"   // a JSON list
 	doorUpdated = "sprites.updated"  // when it was last changed, RFC 3339
+	doorAccess  = "sprites.access"   // accessOn, where its programs may use the API as its team
 	doorRules   = machine.DoorPolicy // the network policy, as it was given
 )
 
 const (
 	authSprite = "sprite"
 	authPublic = "public"
+	accessOn   = "on"
 )
 
 // The states that clients know.
@@ -64,7 +66,7 @@ type spriteConfig struct {
 	StorageGB int    `json:"storage_gb,omitempty"`
 }
 
-// spriteView is a sprite as clients see it. The last two are ours.
+// spriteView is a sprite as clients see it. The last three are ours.
 type spriteView struct {
 	ID                 string            `json:"id"`
 	Name               string            `json:"name"`
@@ -85,6 +87,7 @@ type spriteView struct {
 
 	DiskUsedBytes int64  `json:"disk_used_bytes,omitempty"` // written, when it last fell asleep
 	Fresh         string `json:"fresh,omitempty"`           // why it had to start without its memory
+	OrgAccess     bool   `json:"org_access,omitempty"`      // see orgAccess
 }
 
 func (d *Door) view(m machine.Machine, team account.Team) spriteView {
@@ -96,7 +99,7 @@ func (d *Door) view(m machine.Machine, team account.Team) spriteView {
 		URL: d.config.URL(m.Host), URLSettings: urlSettings{Auth: m.Door[doorAuth], PrivateAccess: m.Door[doorPrivate]},
 		Version: Version, EnvironmentVersion: m.BuildID, Labels: labelsOf(m),
 		LastRunningAt: optional(at.running), LastWarmingAt: optional(at.warming),
-		DiskUsedBytes: m.DiskBytes, Fresh: m.Fresh,
+		DiskUsedBytes: m.DiskBytes, Fresh: m.Fresh, OrgAccess: orgAccess(m),
 	}
 }
 

@@ -168,7 +168,7 @@ func (s *server) handler() (http.Handler, error) {
 	}))
 	s.sprites = spritedoor.New(spritedoor.Config{
 		Engine: s.engine, Daemon: s.edge, Accounts: s.accounts, URL: s.spriteURL,
-		Idle: s.config.SpriteIdle, Bundle: s.bundle, Logger: s.log,
+		Idle: s.config.SpriteIdle, CreatesPerMinute: s.config.Creates, Bundle: s.bundle, Logger: s.log,
 	})
 	mux.Handle("/v1/sprites", s.sprites)
 	mux.Handle("/v1/sprites/", s.sprites)

@@ -22,6 +22,7 @@ type spriteCreate struct {
 	from        string
 	labels, env []string
 	auth        string
+	orgAccess   bool
 	json        bool
 }
 
@@ -33,7 +34,11 @@ func newSpriteCreate(s *sprites) *cobra.Command {
 		Long: `Make a sprite. Its name is part of its URL: lower-case letters, digits and
 hyphens. At a terminal a console opens in it; --skip-console leaves that out.
 With --from it begins as another sprite was at a checkpoint; NAME alone is that
-sprite's newest one.`,
+sprite's newest one.
+
+With --org-access programs in it may use the API as your team does, over
+/.sprite/api.sock: make, use and destroy sprites of the team. Give it to code that
+you would give your token; "atoll sprite config update" takes it away again.`,
 		Example: `  atoll sprite create web
   atoll sprite create --skip-console web
   atoll sprite create --from web@v3 web-again
@@ -47,12 +52,13 @@ sprite's newest one.`,
 	fl.StringArrayVar(&f.labels, "label", nil, "label the sprite (repeatable)")
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "set KEY=VALUE for all programs in it, or KEY to pass on yours (repeatable)")
 	fl.StringVar(&f.auth, "url-auth", "", "who may use its URL: sprite (your team) or public")
+	fl.BoolVar(&f.orgAccess, "org-access", false, "let programs in it use the API as your team")
 	jsonFlag(cmd, &f.json)
 	return cmd
 }
 
 func (f *spriteCreate) run(ctx context.Context, s *sprites, name string) error {
-	n := client.NewSprite{Name: name, Labels: listed(f.labels)}
+	n := client.NewSprite{Name: name, Labels: listed(f.labels), OrgAccess: f.orgAccess}
 	var err error
 	if n.Environment, err = pairs("--env", f.env, s.env); err != nil {
 		return err

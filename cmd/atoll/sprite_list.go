@@ -189,6 +189,9 @@ func spriteFacts(one client.Sprite) []fact {
 	if c := one.Config; c != nil {
 		all = append(all, fact{"Size", fmt.Sprintf("%s, %s, disk up to %d GB", counted(c.CPUs, "processor", "processors"), bytesText(int64(c.RAMMB)<<20), c.StorageGB)})
 	}
+	if one.OrgAccess {
+		all = append(all, fact{"Org access", "its programs may use the API as your team"})
+	}
 	if one.DiskUsedBytes > 0 {
 		all = append(all, fact{"Disk used", bytesText(one.DiskUsedBytes)})
 	}

@@ -118,7 +118,7 @@ func newSpriteConfig(s *sprites) *cobra.Command {
 }
 
 func newSpriteConfigUpdate(s *sprites) *cobra.Command {
-	var auth, access string
+	var auth, access, orgAccess string
 	var labels []string
 	var clear, asJSON bool
 	cmd := &cobra.Command{
@@ -126,7 +126,8 @@ func newSpriteConfigUpdate(s *sprites) *cobra.Command {
 		Short: "Change what the flags say, and leave the rest",
 		Example: `  atoll sprite config update --url-auth public
   atoll sprite config update --label a --label b
-  atoll sprite config update --clear-labels`,
+  atoll sprite config update --clear-labels
+  atoll sprite config update -s builder --org-access on`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			u := client.SpriteUpdate{Labels: listed(labels), ClearLabels: clear}
@@ -139,7 +140,15 @@ func newSpriteConfigUpdate(s *sprites) *cobra.Command {
 					return err
 				}
 			}
-			if u.URLSettings == nil && u.Labels == nil && !clear {
+			switch orgAccess {
+			case "":
+			case "on", "off":
+				on := orgAccess == "on"
+				u.OrgAccess = &on
+			default:
+				return usage("--org-access %q: use on or off", orgAccess)
+			}
+			if u.URLSettings == nil && u.Labels == nil && u.OrgAccess == nil && !clear {
 				return usage("nothing to change").hinted("\"atoll sprite config update --help\" shows what can be")
 			}
 			one, err := s.updateSprite(cmd.Context(), u)
@@ -158,6 +167,7 @@ func newSpriteConfigUpdate(s *sprites) *cobra.Command {
 	f.StringVar(&access, "private-access", "", "of your team: admins or org_users")
 	f.StringArrayVar(&labels, "label", nil, "the labels it is to have (repeatable)")
 	f.BoolVar(&clear, "clear-labels", false, "take all labels away")
+	f.StringVar(&orgAccess, "org-access", "", "whether programs in it may use the API as your team: on or off")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

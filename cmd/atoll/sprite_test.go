@@ -97,6 +97,7 @@ func TestWrongUseOfSprites(t *testing.T) {
 		{"proxy", "-s", "web", "x"}, {"proxy", "-s", "web", "1:2:3:4"}, {"url", "update", "-s", "web"}, {"url", "nonsense"}, {"config", "update", "-s", "web"},
 		{"services", "create", "-s", "web"}, {"services", "create", "-s", "web", "a"}, {"sessions", "kill", "-s", "web"}, {"destroy", "web"},
 		{"policy", "-s", "web", "--open", "--allow", "x"}, {"file", "pull", "-s", "web"}, {"list", "extra"},
+		{"config", "update", "-s", "web", "--org-access", "maybe"},
 	} {
 		if got := c.run(append([]string{"sprite"}, args...)...); got.code != codeUsage || !strings.HasPrefix(got.err, "atoll: ") || got.out != "" {
 			t.Errorf("%v: %+v", args, got)
@@ -128,6 +129,7 @@ func TestSpritesFromCreateToDestroy(t *testing.T) {
 		t.Errorf("url: %+v", got)
 	}
 	c.sprite(t, "config", "update", "-s", "new", "--url-auth", "default", "--clear-labels")
+	c.sprite(t, "config", "update", "-s", "new", "--org-access", "off")
 	if got := c.sprite(t, "info", "new"); !strings.Contains(got.out, "URL auth      sprite\n") || strings.Contains(got.out, "Labels") {
 		t.Errorf("info: %+v", got)
 	}

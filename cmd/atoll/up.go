@@ -29,6 +29,10 @@ const (
 	defaultSpriteStore  = 5 * time.Minute
 )
 
+// defaultSpriteCreates is how many sprites a team may make in a minute: more
+// than this host can, but for a program that has run wild.
+const defaultSpriteCreates = 1000
+
 // upConfig is what "atoll up" was asked for.
 type upConfig struct {
 	Data   string // data directory
@@ -45,6 +49,7 @@ type upConfig struct {
 	Templates  []string // built-in ones to keep; nil is all
 	Idle       machine.IdlePolicy
 	SpriteIdle machine.IdlePolicy
+	Creates    int // sprites that a team may make in a minute; 0 is no limit
 	Linger     time.Duration
 	Reserve    int64 // MiB of the host's memory; 0 chooses by its size, -1 is off
 	Network    network.Config
@@ -108,6 +113,7 @@ time-outs do not.`,
 	f.BoolVar(&cfg.Demo, "demo", false, "show the main job once the server is ready")
 	f.DurationVar(&cfg.MaxTimeout, "max-timeout", machine.DefaultMaxTimeout, "longest time to live of a sandbox; 0 allows those without end")
 	f.IntVar(&cfg.Sandboxes, "max-sandboxes", account.DefaultMaxConcurrent, "sandboxes that the first team may have at once, paused ones not counted")
+	f.IntVar(&cfg.Creates, "sprite-creates", defaultSpriteCreates, "sprites that each team may make in a minute; 0 is no limit")
 	f.IntVar(&cfg.Pool, "pool", pool, "warm sandboxes kept ready for each built-in template")
 	f.IntVar(&cfg.PoolMax, "pool-max", ceiling, "most warm sandboxes that demand can raise a template to; 0 is no pool")
 	f.StringSliceVar(&cfg.Templates, "templates", nil, "built-in templates to keep (default: all: base, code-interpreter-v1, sprite)")
@@ -138,6 +144,8 @@ func (c *upConfig) checkSleep() error {
 		return usage("--idle-freeze, --idle-store and --linger must not be negative")
 	case c.SpriteIdle.Freeze < 0 || c.SpriteIdle.Store < 0:
 		return usage("--sprite-freeze and --sprite-store must not be negative")
+	case c.Creates < 0:
+		return usage("--sprite-creates must not be negative")
 	case c.Idle.Store > 0 && c.Idle.Freeze == 0:
 		return usage("--idle-store counts from when a sandbox was frozen: give --idle-freeze too")
 	case c.Reserve < -1:

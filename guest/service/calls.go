@@ -174,6 +174,12 @@ func (c *calls) forward() http.Handler {
 		ErrorLog:      log.New(io.Discard, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "host", ""
+			// HTTP/2 has no upgrades; the host says so better than its client.
+			if r.In.Header.Get("Upgrade") != "" {
+				r.Out.Header.Del("Upgrade")
+				r.Out.Header.Del("Connection")
+				r.Out.Header.Set(wire.CallUpgradeHeader, "1")
+			}
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) { writeError(w, err) },
 	}

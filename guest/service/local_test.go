@@ -181,6 +181,35 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// What a sprite asks of its organisation's API is the host's to judge.
+func TestOrganisationIsPassedOn(t *testing.T) {
+	w := newWorld(t)
+	w.dial(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, r.Method, " ", r.URL.RequestURI(), " ", n, " ", err, " ", r.Header.Get(wire.CallUpgradeHeader))
+	}))
+	for _, c := range []struct{ method, path, body, want string }{
+		{"GET", "/v1/orgs/mine/sprites?prefix=a%2Fb", "", "GET /orgs/mine/sprites?prefix=a%2Fb 0 <nil> "},
+		{"POST", "/orgs/mine/sprites/a%2Fb/exec?cmd=ls", "in", "POST /orgs/mine/sprites/a%2Fb/exec?cmd=ls 2 <nil> "},
+		{"PUT", "/v1/orgs/mine/sprites/a/fs/write?path=/x", strings.Repeat("x", 3<<20), "PUT /orgs/mine/sprites/a/fs/write?path=/x 3145728 <nil> "},
+	} {
+		if status, text := w.asks(c.method, c.path, c.body); status != 200 || text != c.want {
+			t.Errorf("%s %s: %d %s", c.method, c.path, status, text)
+		}
+	}
+	r, _ := http.NewRequest("GET", "http://sprite/v1/orgs/mine/sprites/a/exec?cmd=ls", nil)
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", "websocket")
+	answer, err := w.local.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if text, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != 200 || !strings.HasSuffix(string(text), " 1") {
+		t.Errorf("a WebSocket: %d %s, %v", answer.StatusCode, text, err)
+	}
+}
+
 func TestActivityIsReported(t *testing.T) {
 	w := newWorld(t)
 	w.server.activity.pause = 20 * time.Millisecond

@@ -181,7 +181,9 @@ func (s *Server) localRoutes() http.Handler {
 	}
 	stripped := http.StripPrefix("/v1", mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxDefinition)
+		if !strings.HasPrefix(strings.TrimPrefix(r.URL.Path, "/v1"), wire.CallOrgs+"/") {
+			r.Body = http.MaxBytesReader(w, r.Body, maxDefinition)
+		} // else the host bounds it
 		if strings.HasPrefix(r.URL.Path, "/v1/") {
 			stripped.ServeHTTP(w, r)
 			return
