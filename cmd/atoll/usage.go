@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"fmt"
@@ -15,11 +16,15 @@ import (
 	"github.com/atoll-cloud/atoll/client"
 )
 
+// usageRows is how many rows a terminal gets.
+const usageRows = 20
+
 // usageFlags is what "atoll usage" was asked for.
 type usageFlags struct {
 	from, to     string
 	query        client.UsageQuery
 	all          bool
+	top          int // rows of the table; 0 is all
 	asJSON, asCS bool
 }
 
@@ -34,7 +39,8 @@ plan of the server's table of prices.
 A machine that sleeps uses its disk alone. CPU is processor time really used and
 MEMORY what was really held; a plan that charges for what machines were given
 instead says so. Days are those of UTC, and the day that --to names is included.
-Without --from it is this month.
+Without --from it is this month. A terminal gets the rows that cost most, as many
+as --top says; a file or another program gets all.
 
 With the operator's admin token, which the server's data directory has and
 ATOLL_ADMIN_TOKEN can name, --all and --by team show all teams.`,
@@ -42,6 +48,7 @@ ATOLL_ADMIN_TOKEN can name, --all and --by team show all teams.`,
   atoll usage --by day --from 2026-01-01 --to 2026-01-31
   atoll usage --by day,machine --csv > january.csv
   atoll usage --all --by team --plan e2b
+  atoll usage --top 0
   atoll usage plans`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -62,7 +69,10 @@ ATOLL_ADMIN_TOKEN can name, --all and --by team show all teams.`,
 			case f.asCS:
 				return a.usageCSV(report)
 			}
-			a.usageTable(report)
+			if _, tty := isTerminal(a.out); !tty && !cmd.Flags().Changed("top") {
+				f.top = 0
+			}
+			a.usageTable(report, f.top)
 			return nil
 		},
 	}
@@ -74,6 +84,7 @@ ATOLL_ADMIN_TOKEN can name, --all and --by team show all teams.`,
 	fl.StringVar(&f.to, "to", "", "last day, or time (default: now)")
 	fl.StringVar(&f.query.Plan, "plan", "", "plan of the table of prices (default: the table's own)")
 	fl.StringVar(&f.query.Machine, "machine", "", "only this machine: its whole id, or its name")
+	fl.IntVar(&f.top, "top", usageRows, "rows of the table for a terminal, those that cost most; 0 is all")
 	fl.BoolVar(&f.all, "all", false, "all teams; needs the operator's admin token")
 	cmd.AddCommand(newUsagePlans(a))
 	return cmd
@@ -81,6 +92,9 @@ ATOLL_ADMIN_TOKEN can name, --all and --by team show all teams.`,
 
 // read checks the flags and reads the times among them.
 func (f *usageFlags) read() error {
+	if f.top < 0 {
+		return usage("--top must not be negative")
+	}
 	if f.asJSON && f.asCS {
 		return usage("--json and --csv exclude each other")
 	}
@@ -138,7 +152,33 @@ func (a *app) usageClient(all, byTeam bool) (*client.Client, error) {
 	return a.client()
 }
 
-func (a *app) usageTable(r client.UsageReport) {
+// dearest returns the rows that cost most, in the order that they had, and the
+// sum of the others; top 0 is all.
+func dearest(rows []client.UsageRow, top int) (shown []client.UsageRow, rest client.UsageRow) {
+	if top == 0 || len(rows) <= top {
+		return rows, rest
+	}
+	places := make([]int, len(rows))
+	for i := range places {
+		places[i] = i
+	}
+	slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(rows[b].Cost.Total, rows[a].Cost.Total) })
+	slices.Sort(places[:top])
+	for n, i := range places {
+		if n < top {
+			shown = append(shown, rows[i])
+			continue
+		}
+		rest.Usage.AwakeSeconds += rows[i].Usage.AwakeSeconds
+		rest.Usage.CPUSeconds += rows[i].Usage.CPUSeconds
+		rest.Usage.MemoryGiBSeconds += rows[i].Usage.MemoryGiBSeconds
+		rest.Usage.DiskGiBSeconds += rows[i].Usage.DiskGiBSeconds
+		rest.Cost.Total += rows[i].Cost.Total
+	}
+	return shown, rest
+}
+
+func (a *app) usageTable(r client.UsageReport, top int) {
 	var cols []column
 	var keys []func(client.UsageRow) string
 	for _, c := range []struct {
@@ -161,19 +201,29 @@ func (a *app) usageTable(r client.UsageReport) {
 		column{title: "AWAKE", right: true}, column{title: "CPU", right: true}, column{title: "MEMORY", right: true},
 		column{title: "DISK", right: true}, column{title: "COST", right: true})
 	var rows [][]string
-	for _, row := range r.Rows {
+	shown, rest := dearest(r.Rows, top)
+	for _, row := range shown {
 		var cells []string
 		for _, key := range keys {
 			cells = append(cells, key(row))
 		}
 		rows = append(rows, append(cells, amounts(row, r.Currency)...))
 	}
-	if len(rows) != 1 {
+	hidden := len(r.Rows) - len(shown)
+	if hidden > 0 {
+		cells := make([]string, len(keys))
+		cells[0] = fmt.Sprintf("… and %d more", hidden)
+		rows = append(rows, append(cells, amounts(rest, r.Currency)...))
+	}
+	if len(r.Rows) != 1 {
 		cells := make([]string, len(keys))
 		cells[0] = "total"
 		rows = append(rows, append(cells, amounts(r.Total, r.Currency)...))
 	}
 	a.table(cols, rows)
+	if hidden > 0 {
+		a.note("shown is what cost most; --top 0 shows all %d", len(r.Rows))
+	}
 	a.note("%s to %s UTC, by the plan %s, which charges for processor and memory as %s",
 		r.From.Format("2006-01-02 15:04"), r.To.Format("2006-01-02 15:04"), r.Plan, r.Basis)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -59,6 +60,32 @@ func TestUsageTable(t *testing.T) {
 	}
 }
 
+// A table for people has a screen's worth of rows, and still adds up.
+func TestUsageOfManyMachines(t *testing.T) {
+	report := client.UsageReport{By: []string{"machine"}, Plan: "flat", Basis: "used", Currency: "USD"}
+	for i := range 30 {
+		report.Rows = append(report.Rows, client.UsageRow{Machine: fmt.Sprintf("i%02d", i), Cost: client.Cost{Total: float64(i%10) + 1},
+			Usage: client.Usage{CPUSeconds: 1}})
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(report) }))
+	t.Cleanup(s.Close)
+	c := cli{env: map[string]string{"E2B_API_URL": s.URL, "E2B_API_KEY": "e2b_k", "ATOLL_DATA": t.TempDir()}}
+	got := c.run("usage", "--top", "4")
+	for _, want := range []string{"i08", "i09", "i19", "i29", "… and 26 more", "26.0s", "$126.0000", "total"} {
+		if !strings.Contains(got.out, want) {
+			t.Errorf("the table lacks %q:\n%s", want, got.out)
+		}
+	}
+	if strings.Contains(got.out, "i18") || strings.Index(got.out, "i08") > strings.Index(got.out, "i09") || !strings.Contains(got.err, "--top 0 shows all 30") {
+		t.Errorf("%s%s", got.out, got.err)
+	}
+	for _, args := range [][]string{{"usage"}, {"usage", "--top", "0"}, {"usage", "--csv", "--top", "1"}} {
+		if got := c.run(args...); !strings.Contains(got.out, "i00") || !strings.Contains(got.out, "i29") || strings.Contains(got.out, "more") {
+			t.Errorf("%v:\n%s", args, got.out)
+		}
+	}
+}
+
 // The admin token of a data directory goes to the server of that directory alone.
 func TestUsageOfAllTeams(t *testing.T) {
 	url, asked := usageServer(t)
@@ -89,7 +116,7 @@ func TestWrongUseOfUsage(t *testing.T) {
 	url, _ := usageServer(t)
 	c := cli{env: map[string]string{"E2B_API_URL": url, "E2B_API_KEY": "e2b_k", "ATOLL_DATA": t.TempDir()}}
 	for _, args := range [][]string{
-		{"--from", "yesterday"}, {"--to", "2026-02-30"}, {"--by", "week"}, {"--json", "--csv"}, {"extra"},
+		{"--from", "yesterday"}, {"--to", "2026-02-30"}, {"--by", "week"}, {"--json", "--csv"}, {"--top", "-1"}, {"extra"},
 	} {
 		if got := c.run(append([]string{"usage"}, args...)...); got.code != codeUsage || got.out != "" {
 			t.Errorf("%v: %+v", args, got)
