@@ -405,7 +405,7 @@ func (p *SpriteProcess) text(ctx context.Context, v any) error {
 }
 
 // Close leaves the program, which runs on if it may.
-func (p *SpriteProcess) Close() { p.conn.CloseNow() }
+func (p *SpriteProcess) Close() error { return p.conn.CloseNow() }
 
 // Output runs a program to its end and returns what it wrote to standard
 // output, at most limit bytes; a program that does not end with 0 is an error

@@ -42,7 +42,7 @@ Modes are kept, and in folders times and symbolic links; owners are not.`,
 			if err != nil {
 				return err
 			}
-			c := &copier{a: a, g: g, progress: a.newProgress()}
+			c := &copier{trees: trees{a: a, progress: a.newProgress()}, g: g}
 			defer c.progress.stop()
 			if src.id == "" {
 				return c.in(cmd.Context(), src.path, dst.path)
@@ -67,9 +67,8 @@ func parseLocation(s string) location {
 
 // copier is one "atoll cp".
 type copier struct {
-	a        *app
-	g        *client.Guest
-	progress *progress
+	trees
+	g *client.Guest
 }
 
 // in copies from this host into the sandbox.
@@ -170,6 +169,45 @@ func (c *copier) out(ctx context.Context, src, dst string) error {
 	return c.fileTo(ctx, src, target, fs.FileMode(e.GetMode()).Perm())
 }
 
+// treeIn copies the contents of a local folder to a folder in the sandbox.
+func (c *copier) treeIn(ctx context.Context, src, target string) error {
+	if err := c.g.MakeDir(ctx, target); err != nil {
+		return err
+	}
+	return c.send(ctx, src, c.tar(client.Command{Args: []string{"-xpof", "-", "-C", target}, Stdin: true}))
+}
+
+// treeOut copies the contents of a folder in the sandbox to a local one.
+func (c *copier) treeOut(ctx context.Context, src, target string) error {
+	return c.receive(ctx, target, c.tar(client.Command{Args: []string{"-cf", "-", "-C", src, "."}}))
+}
+
+// tar starts tar in the sandbox.
+func (c *copier) tar(cmd client.Command) func(context.Context) (tarProcess, error) {
+	cmd.Path = "tar"
+	return func(ctx context.Context) (tarProcess, error) {
+		p, err := c.g.Start(ctx, cmd)
+		if err != nil && strings.Contains(err.Error(), "not found") {
+			err = (&failure{err: err, code: codeFailed}).hinted("copying folders needs tar in the sandbox's template")
+		}
+		return sandboxTar{p, c.a.err}, err
+	}
+}
+
+// sandboxTar is tar in a sandbox; what it complains of is shown at once.
+type sandboxTar struct {
+	*client.Process
+	stderr io.Writer
+}
+
+func (t sandboxTar) wait(_ context.Context, w io.Writer) (failed, err error) {
+	exit, err := t.Copy(w, t.stderr)
+	if err == nil && exit.Code != 0 {
+		failed = fmt.Errorf("tar in the sandbox ended with exit code %d", exit.Code)
+	}
+	return failed, err
+}
+
 // fileOut passes a guest's file to w.
 func (c *copier) fileOut(ctx context.Context, src string, w io.Writer) error {
 	r, size, err := c.g.Download(ctx, src)
@@ -177,14 +215,7 @@ func (c *copier) fileOut(ctx context.Context, src string, w io.Writer) error {
 		return err
 	}
 	defer r.Close()
-	n, err := io.Copy(w, c.progress.reader(r))
-	if err != nil {
-		return fmt.Errorf("copy %s: %w", src, err)
-	}
-	if size >= 0 && n != size {
-		return fmt.Errorf("copy %s: it ended after %d of %d bytes", src, n, size)
-	}
-	return nil
+	return c.progress.pass(w, r, src, size)
 }
 
 // fileTo writes a guest's file to a local name.

@@ -160,7 +160,7 @@ func TestArchivesFromHostileGuestsStayInside(t *testing.T) {
 			t.Fatal(err)
 		}
 		var said bytes.Buffer
-		c := &copier{a: &app{err: &said, env: func(string) string { return "" }}}
+		c := &trees{a: &app{err: &said, env: func(string) string { return "" }}}
 		err = c.unpack(archive(t, tc.headers...), root)
 		root.Close()
 		if (err != nil) != tc.fails {
@@ -200,7 +200,7 @@ func FuzzUnpack(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer root.Close()
-		c := &copier{a: &app{err: new(bytes.Buffer), env: func(string) string { return "" }}}
+		c := &trees{a: &app{err: new(bytes.Buffer), env: func(string) string { return "" }}}
 		c.unpack(bytes.NewReader(b), root) // an error is fine, a file outside is not
 		if around, err := os.ReadDir(base); err != nil || len(around) != 1 {
 			t.Errorf("outside there is %v, %v", around, err)

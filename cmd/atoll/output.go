@@ -292,6 +292,15 @@ func (a *app) note(format string, args ...any) {
 	fmt.Fprintln(a.err, a.paint(a.err, dim, oneLine(fmt.Sprintf(format, args...))))
 }
 
+// aside tells of something beside a program's output; with the terminal in raw
+// mode a line does not begin at the left by itself.
+func (a *app) aside(raw bool, text string) {
+	if raw {
+		text = "\r\n" + text + "\r"
+	}
+	fmt.Fprintln(a.err, text)
+}
+
 // stdinFile is standard input when it is a file or terminal of the system.
 func (a *app) stdinFile() *os.File {
 	f, _ := a.in.(*os.File)

@@ -36,6 +36,19 @@ func (p *progress) expect(n int64) { p.total.Store(n) }
 // reader counts what is read from r.
 func (p *progress) reader(r io.Reader) io.Reader { return &countingReader{r, &p.done} }
 
+// pass copies a file of that many bytes, or of an unknown size where it is
+// negative, and counts them.
+func (p *progress) pass(w io.Writer, r io.Reader, name string, size int64) error {
+	n, err := io.Copy(w, p.reader(r))
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", name, err)
+	}
+	if size >= 0 && n != size {
+		return fmt.Errorf("copy %s: it ended after %d of %d bytes", name, n, size)
+	}
+	return nil
+}
+
 type countingReader struct {
 	io.Reader
 	n *atomic.Int64

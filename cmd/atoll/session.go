@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -45,11 +43,8 @@ func (a *app) attach(ctx context.Context, g *client.Guest, cmd client.Command, t
 	// doing, must not cut the connection.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	sigs := make(chan os.Signal, 8)
-	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGWINCH)
-	defer signal.Stop(sigs)
-	// A reader that went away (| head) must be an error of ours, not our end.
-	signal.Ignore(syscall.SIGPIPE)
+	sigs, stop := takeSignals()
+	defer stop()
 
 	if tty {
 		restore, err := s.rawTerminal()
@@ -69,7 +64,7 @@ func (a *app) attach(ctx context.Context, g *client.Guest, cmd client.Command, t
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	wg.Go(func() { s.forwardSignals(ctx, sigs) })
+	wg.Go(func() { forwardSignals(ctx, sigs, s) })
 	// Not waited for: a read of a terminal ends with the process only.
 	go s.forwardInput(ctx)
 	return s.output(ctx)
@@ -153,7 +148,7 @@ func (s *session) reattach(ctx context.Context) error {
 			s.mu.Lock()
 			s.proc = p
 			s.mu.Unlock()
-			s.note("the connection broke and is back; output from in between is lost")
+			s.a.aside(s.tty, "the connection broke and is back; output from in between is lost")
 			return nil
 		}
 		if client.Status(err) == http.StatusBadGateway && time.Since(began) > reattachGone {
@@ -165,7 +160,7 @@ func (s *session) reattach(ctx context.Context) error {
 		}
 		if wait == time.Second && !told {
 			told = true
-			s.note(fmt.Sprintf("the connection broke; trying for %s to get it back", span(reattachFor)))
+			s.a.aside(s.tty, fmt.Sprintf("the connection broke; trying for %s to get it back", span(reattachFor)))
 		}
 		select {
 		case <-ctx.Done():
@@ -188,15 +183,6 @@ func (s *session) paused(ctx context.Context) bool {
 	return err == nil && box.State == client.StatePaused
 }
 
-// note tells of something beside the program's output; in raw mode a line
-// does not begin at the left by itself.
-func (s *session) note(text string) {
-	if s.tty {
-		text = "\r\n" + text + "\r"
-	}
-	fmt.Fprintln(s.a.err, text)
-}
-
 // forwardInput sends standard input to the program. That the program does not
 // want it, or has ended, is not an error of the session.
 func (s *session) forwardInput(ctx context.Context) {
@@ -210,29 +196,7 @@ func (s *session) forwardInput(ctx context.Context) {
 	}
 }
 
-// forwardSignals sends signals and changes of size to the program.
-func (s *session) forwardSignals(ctx context.Context, sigs <-chan os.Signal) {
-	asked := 0
-	for {
-		var sig os.Signal
-		select {
-		case <-ctx.Done():
-			return
-		case sig = <-sigs:
-		}
-		// One that cannot be delivered now will not be later: the program has
-		// ended, or output() finds out that the connection is gone.
-		switch n := sig.(syscall.Signal); n {
-		case syscall.SIGWINCH:
-			s.resize(ctx)
-		default:
-			if asked++; asked > 2 {
-				n = syscall.SIGKILL
-			}
-			s.process().Signal(ctx, n)
-		}
-	}
-}
+func (s *session) signal(ctx context.Context, n syscall.Signal) { s.process().Signal(ctx, n) }
 
 func (s *session) resize(ctx context.Context) {
 	fd, ok := isTerminal(s.a.in)

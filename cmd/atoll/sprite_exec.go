@@ -258,7 +258,7 @@ func (s *sprites) pushAll(ctx context.Context, g *client.SpriteGuest, files []st
 		if err != nil {
 			return err
 		}
-		c := &spriteCopy{s: s, g: g, copier: copier{a: s.app, progress: s.newProgress()}}
+		c := s.newCopy(g)
 		err = c.push(ctx, local, remote, info)
 		c.progress.stop()
 		if err != nil {

@@ -37,9 +37,13 @@ func newSpriteFile(s *sprites) *cobra.Command {
 
 // spriteCopy is one copy to or from a sprite.
 type spriteCopy struct {
-	copier
+	trees
 	s *sprites
 	g *client.SpriteGuest
+}
+
+func (s *sprites) newCopy(g *client.SpriteGuest) *spriteCopy {
+	return &spriteCopy{trees: trees{a: s.app, progress: s.newProgress()}, s: s, g: g}
 }
 
 func newSpriteFilePush(s *sprites) *cobra.Command {
@@ -66,7 +70,7 @@ in LOCAL, and "-" is standard input. Modes are kept, owners are not.`,
 			if err != nil {
 				return err
 			}
-			c := &spriteCopy{s: s, g: g, copier: copier{a: s.app, progress: s.newProgress()}}
+			c := s.newCopy(g)
 			err = c.push(cmd.Context(), args[0], args[1], info)
 			c.progress.stop()
 			if err != nil || !asJSON {
@@ -145,48 +149,10 @@ func (c *spriteCopy) look(ctx context.Context, remote string) (folder bool, mode
 	return true, 0, nil
 }
 
-// pushTree copies what is in a folder here to one in the sprite, as one tar
-// stream.
+// pushTree copies what is in a folder here to one in the sprite.
 func (c *spriteCopy) pushTree(ctx context.Context, local, target string) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	p, err := c.g.Start(ctx, client.SpriteCommand{Stdin: true, Args: []string{"sh", "-c", `mkdir -p -- "$1" && exec tar -xpof - -C "$1"`, "sh", target}})
-	if err != nil {
-		return err
-	}
-	pr, pw := io.Pipe()
-	packed := make(chan error, 1)
-	go func() {
-		err := c.pack(local, pw)
-		pw.CloseWithError(err)
-		packed <- err
-	}()
-	fed := make(chan error, 1)
-	go func() {
-		err := client.Feed(ctx, c.progress.reader(pr), p.Write)
-		if err == nil {
-			err = p.CloseStdin(ctx)
-		} else {
-			p.Close() // half an archive must not look like a whole one
-		}
-		pr.CloseWithError(err)
-		fed <- err
-	}()
-	said := &bytes.Buffer{}
-	code, err := p.Copy(ctx, io.Discard, said)
-	cancel()
-	packErr, feedErr := <-packed, <-fed
-	switch {
-	case err == nil && code != 0:
-		return fmt.Errorf("unpack in the sprite: exit code %d: %s", code, oneLine(said.String()))
-	case packErr != nil && !errors.Is(packErr, context.Canceled):
-		return packErr
-	case err != nil:
-		return err
-	case feedErr != nil && !errors.Is(feedErr, context.Canceled):
-		return feedErr
-	}
-	return nil
+	return c.send(ctx, local, c.tar("unpack", client.SpriteCommand{Stdin: true,
+		Args: []string{"sh", "-c", `mkdir -p -- "$1" && exec tar -xpof - -C "$1"`, "sh", target}}))
 }
 
 func newSpriteFilePull(s *sprites) *cobra.Command {
@@ -217,7 +183,7 @@ otherwise; "-" is standard output.`,
 			if err != nil {
 				return err
 			}
-			c := &spriteCopy{s: s, g: g, copier: copier{a: s.app, progress: s.newProgress()}}
+			c := s.newCopy(g)
 			err = c.pull(cmd.Context(), args[0], local)
 			c.progress.stop()
 			if err != nil || !asJSON {
@@ -259,14 +225,7 @@ func (c *spriteCopy) read(ctx context.Context, remote string, w io.Writer) error
 	}
 	defer r.Close()
 	c.progress.expect(max(size, 0))
-	n, err := io.Copy(w, c.progress.reader(r))
-	if err != nil {
-		return fmt.Errorf("copy %s: %w", remote, err)
-	}
-	if size >= 0 && n != size {
-		return fmt.Errorf("copy %s: it ended after %d of %d bytes", remote, n, size)
-	}
-	return nil
+	return c.progress.pass(w, r, remote, size)
 }
 
 // pullFile writes a file of the sprite to a local name.
@@ -276,37 +235,30 @@ func (c *spriteCopy) pullFile(ctx context.Context, remote, target string, mode f
 
 // pullTree copies what is in a folder of the sprite to a local one.
 func (c *spriteCopy) pullTree(ctx context.Context, remote, target string) error {
-	if err := os.MkdirAll(target, 0o777); err != nil {
-		return err
+	return c.receive(ctx, target, c.tar("pack", client.SpriteCommand{Args: []string{"tar", "-cf", "-", "-C", remote, "."}}))
+}
+
+// tar starts tar in the sprite. The verb says in errors what it is to do.
+func (c *spriteCopy) tar(verb string, cmd client.SpriteCommand) func(context.Context) (tarProcess, error) {
+	return func(ctx context.Context) (tarProcess, error) {
+		p, err := c.g.Start(ctx, cmd)
+		return spriteTar{p, verb}, err
 	}
-	root, err := os.OpenRoot(target)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	p, err := c.g.Start(ctx, client.SpriteCommand{Args: []string{"tar", "-cf", "-", "-C", remote, "."}})
-	if err != nil {
-		return err
-	}
-	pr, pw := io.Pipe()
-	unpacked := make(chan error, 1)
-	go func() {
-		err := c.unpack(c.progress.reader(pr), root)
-		pr.CloseWithError(err) // nil: later writes fail, but there are none to come
-		unpacked <- err
-	}()
+}
+
+// spriteTar is tar in a sprite; what it complains of is in its error.
+type spriteTar struct {
+	*client.SpriteProcess
+	verb string
+}
+
+func (t spriteTar) wait(ctx context.Context, w io.Writer) (failed, err error) {
 	said := &bytes.Buffer{}
-	code, err := p.Copy(ctx, pw, said)
+	code, err := t.Copy(ctx, w, said)
 	if err == nil && code != 0 {
-		err = fmt.Errorf("pack in the sprite: exit code %d: %s", code, oneLine(said.String()))
+		failed = fmt.Errorf("%s in the sprite: exit code %d: %s", t.verb, code, oneLine(said.String()))
 	}
-	pw.CloseWithError(err)
-	if unpackErr := <-unpacked; unpackErr != nil && err == nil || errors.Is(err, unpackErr) {
-		return unpackErr
-	}
-	return err
+	return failed, err
 }
 
 func newSpriteFileEdit(s *sprites) *cobra.Command {
@@ -323,7 +275,7 @@ editor has ended, if it was changed. A file that is not there is made.`,
 			if err != nil {
 				return err
 			}
-			c := &spriteCopy{s: s, g: g, copier: copier{a: s.app, progress: s.newProgress()}}
+			c := s.newCopy(g)
 			c.progress.stop() // the editor has the terminal
 			return c.edit(cmd.Context(), args[0])
 		},

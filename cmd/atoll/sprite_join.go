@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -41,11 +40,8 @@ func (s *sprites) join(ctx context.Context, g *client.SpriteGuest, ports bool, s
 	// doing, must not cut the connection.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	sigs := make(chan os.Signal, 8)
-	signal.Notify(sigs, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGWINCH)
-	defer signal.Stop(sigs)
-	// A reader that went away (| head) must be an error of ours, not our end.
-	signal.Ignore(syscall.SIGPIPE)
+	sigs, stop := takeSignals()
+	defer stop()
 
 	j := &joined{s: s, g: g, replaced: make(chan struct{})}
 	starting := s.begin("waiting for %s", g.Name())
@@ -70,7 +66,7 @@ func (s *sprites) join(ctx context.Context, g *client.SpriteGuest, ports bool, s
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	wg.Go(func() { j.forwardSignals(ctx, sigs) })
+	wg.Go(func() { forwardSignals(ctx, sigs, j) })
 	// Not waited for: a read of a terminal ends with the process only.
 	go j.forwardInput(ctx)
 	code, err := j.output(ctx)
@@ -175,7 +171,7 @@ func (j *joined) output(ctx context.Context) (int, error) {
 		code, err := p.Copy(ctx, j.s.out, j.s.err)
 		switch {
 		case j.detached.Load():
-			j.say(fmt.Sprintf("left session %s running; \"atoll sprite attach %s -s %s\" comes back to it", p.ID, p.ID, j.g.Name()))
+			j.s.aside(j.raw, fmt.Sprintf("left session %s running; \"atoll sprite attach %s -s %s\" comes back to it", p.ID, p.ID, j.g.Name()))
 			return 0, nil
 		case err == nil:
 			return code, nil
@@ -228,7 +224,7 @@ func (j *joined) reattach(ctx context.Context, id string) error {
 		}
 		if wait == time.Second && !told {
 			told = true
-			j.say(fmt.Sprintf("the connection broke; trying for %s to get it back", span(reattachFor)))
+			j.s.aside(j.raw, fmt.Sprintf("the connection broke; trying for %s to get it back", span(reattachFor)))
 		}
 		select {
 		case <-ctx.Done():
@@ -236,15 +232,6 @@ func (j *joined) reattach(ctx context.Context, id string) error {
 		case <-time.After(wait):
 		}
 	}
-}
-
-// say tells of something beside the program's output; in raw mode a line does
-// not begin at the left by itself.
-func (j *joined) say(text string) {
-	if j.raw {
-		text = "\r\n" + text + "\r"
-	}
-	fmt.Fprintln(j.s.err, text)
 }
 
 // forwardInput sends standard input to the program. That the program does not
@@ -274,28 +261,8 @@ var signalNames = map[syscall.Signal]string{
 	syscall.SIGINT: "INT", syscall.SIGTERM: "TERM", syscall.SIGHUP: "HUP", syscall.SIGQUIT: "QUIT", syscall.SIGKILL: "KILL",
 }
 
-// forwardSignals sends signals and changes of size to the program.
-func (j *joined) forwardSignals(ctx context.Context, sigs <-chan os.Signal) {
-	asked := 0
-	for {
-		var sig os.Signal
-		select {
-		case <-ctx.Done():
-			return
-		case sig = <-sigs:
-		}
-		// One that cannot be delivered now will not be later: the program has
-		// ended, or output() finds out that the connection is gone.
-		switch n := sig.(syscall.Signal); n {
-		case syscall.SIGWINCH:
-			j.resize(ctx)
-		default:
-			if asked++; asked > 2 {
-				n = syscall.SIGKILL
-			}
-			j.process().Signal(ctx, signalNames[n])
-		}
-	}
+func (j *joined) signal(ctx context.Context, n syscall.Signal) {
+	j.process().Signal(ctx, signalNames[n])
 }
 
 func (j *joined) resize(ctx context.Context) {

@@ -9,36 +9,47 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/atoll-cloud/atoll/client"
 )
 
-// Folders travel as one tar stream through a tar process in the sandbox: one
-// round trip however many files there are, and modes, times and links are kept.
+// trees copies folders to and from guests. They travel as one tar stream
+// through a tar process in the guest: one round trip however many files there
+// are, and modes, times and links are kept.
+type trees struct {
+	a        *app
+	progress *progress
+}
 
-// treeIn copies the contents of a local folder to a folder in the sandbox.
-func (c *copier) treeIn(ctx context.Context, src, target string) error {
-	if err := c.g.MakeDir(ctx, target); err != nil {
-		return err
-	}
+// tarProcess is tar at work in a guest.
+type tarProcess interface {
+	Write(ctx context.Context, b []byte) error
+	CloseStdin(ctx context.Context) error
+	Close() error
+	// wait passes what tar writes to w until it ends. It says what tar failed
+	// at, or why it is not known how tar ended.
+	wait(ctx context.Context, w io.Writer) (failed, err error)
+}
+
+// send copies the contents of a folder here to where a tar process unpacks it.
+func (t *trees) send(ctx context.Context, dir string, start func(context.Context) (tarProcess, error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p, err := c.g.Start(ctx, client.Command{Path: "tar", Args: []string{"-xpof", "-", "-C", target}, Stdin: true})
+	p, err := start(ctx)
 	if err != nil {
-		return needsTar(err)
+		return err
 	}
 	pr, pw := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
-		err := c.pack(src, pw)
+		err := t.pack(dir, pw)
 		pw.CloseWithError(err)
 		packed <- err
 	}()
 	fed := make(chan error, 1)
 	go func() {
-		err := client.Feed(ctx, c.progress.reader(pr), p.Write)
+		err := client.Feed(ctx, t.progress.reader(pr), p.Write)
 		if err == nil {
 			err = p.CloseStdin(ctx)
 		} else {
@@ -47,12 +58,12 @@ func (c *copier) treeIn(ctx context.Context, src, target string) error {
 		pr.CloseWithError(err)
 		fed <- err
 	}()
-	exit, err := p.Copy(io.Discard, c.a.err)
+	failed, err := p.wait(ctx, io.Discard)
 	cancel()
 	packErr, feedErr := <-packed, <-fed
 	switch {
-	case err == nil && exit.Code != 0:
-		return fmt.Errorf("tar in the sandbox ended with exit code %d", exit.Code)
+	case failed != nil:
+		return failed
 	case packErr != nil && !errors.Is(packErr, context.Canceled):
 		return packErr
 	case err != nil:
@@ -63,15 +74,40 @@ func (c *copier) treeIn(ctx context.Context, src, target string) error {
 	return nil
 }
 
-func needsTar(err error) error {
-	if strings.Contains(err.Error(), "not found") {
-		return (&failure{err: err, code: codeFailed}).hinted("copying folders needs tar in the sandbox's template")
+// receive copies what a tar process packs to a folder here.
+func (t *trees) receive(ctx context.Context, dir string, start func(context.Context) (tarProcess, error)) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p, err := start(ctx)
+	if err != nil {
+		return err
+	}
+	pr, pw := io.Pipe()
+	unpacked := make(chan error, 1)
+	go func() {
+		err := t.unpack(t.progress.reader(pr), root)
+		pr.CloseWithError(err) // nil: later writes fail, but there are none to come
+		unpacked <- err
+	}()
+	failed, err := p.wait(ctx, pw)
+	err = errors.Join(failed, err) // one of them at most
+	pw.CloseWithError(err)
+	if unpackErr := <-unpacked; unpackErr != nil && err == nil || errors.Is(err, unpackErr) {
+		return unpackErr
 	}
 	return err
 }
 
 // pack writes the contents of a folder as a tar archive.
-func (c *copier) pack(dir string, w io.Writer) error {
+func (t *trees) pack(dir string, w io.Writer) error {
 	tw := tar.NewWriter(w)
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -90,7 +126,7 @@ func (c *copier) pack(dir string, w io.Writer) error {
 				return err
 			}
 		}
-		return c.packOne(tw, p, rel, info)
+		return t.packOne(tw, p, rel, info)
 	})
 	return errors.Join(err, closeIf(err == nil, tw))
 }
@@ -103,7 +139,7 @@ func closeIf(whole bool, tw *tar.Writer) error {
 	return tw.Close()
 }
 
-func (c *copier) packOne(tw *tar.Writer, p, rel string, info fs.FileInfo) error {
+func (t *trees) packOne(tw *tar.Writer, p, rel string, info fs.FileInfo) error {
 	link := ""
 	switch mode := info.Mode(); {
 	case mode.IsDir(), mode.IsRegular():
@@ -113,7 +149,7 @@ func (c *copier) packOne(tw *tar.Writer, p, rel string, info fs.FileInfo) error 
 			return err
 		}
 	default:
-		c.a.note("skipped %s: neither file, folder nor link", p)
+		t.a.note("skipped %s: neither file, folder nor link", p)
 		return nil
 	}
 	h, err := tar.FileInfoHeader(info, link)
@@ -146,44 +182,10 @@ func (c *copier) packOne(tw *tar.Writer, p, rel string, info fs.FileInfo) error 
 	return err
 }
 
-// treeOut copies the contents of a folder in the sandbox to a local one.
-func (c *copier) treeOut(ctx context.Context, src, target string) error {
-	if err := os.MkdirAll(target, 0o777); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(target)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	p, err := c.g.Start(ctx, client.Command{Path: "tar", Args: []string{"-cf", "-", "-C", src, "."}})
-	if err != nil {
-		return needsTar(err)
-	}
-	pr, pw := io.Pipe()
-	unpacked := make(chan error, 1)
-	go func() {
-		err := c.unpack(c.progress.reader(pr), root)
-		pr.CloseWithError(err) // nil: later writes fail, but there are none to come
-		unpacked <- err
-	}()
-	exit, err := p.Copy(pw, c.a.err)
-	if err == nil && exit.Code != 0 {
-		err = fmt.Errorf("tar in the sandbox ended with exit code %d", exit.Code)
-	}
-	pw.CloseWithError(err)
-	if unpackErr := <-unpacked; unpackErr != nil && err == nil || errors.Is(err, unpackErr) {
-		return unpackErr
-	}
-	return err
-}
-
 // unpack writes an archive from a guest, which may be hostile, below root.
 // Nothing outside is touched: os.Root sees to names, links that lead outside
 // are left out, and so are devices and set-user-id bits.
-func (c *copier) unpack(r io.Reader, root *os.Root) error {
+func (t *trees) unpack(r io.Reader, root *os.Root) error {
 	tr := tar.NewReader(r)
 	late := unpackLast{modes: map[string]fs.FileMode{}}
 	for {
@@ -198,11 +200,11 @@ func (c *copier) unpack(r io.Reader, root *os.Root) error {
 		if !filepath.IsLocal(name) {
 			return fmt.Errorf("the archive names %q, which is outside the folder", h.Name)
 		}
-		if err := c.unpackOne(tr, root, h, name, &late); err != nil {
+		if err := t.unpackOne(tr, root, h, name, &late); err != nil {
 			return err
 		}
 	}
-	if err := c.finishUnpack(root, late); err != nil {
+	if err := t.finishUnpack(root, late); err != nil {
 		return err
 	}
 	// tar pads its archive; the sender must be able to finish.
@@ -216,13 +218,13 @@ type unpackLast struct {
 	links []string               // to look at once they all are there
 }
 
-func (c *copier) finishUnpack(root *os.Root, late unpackLast) error {
+func (t *trees) finishUnpack(root *os.Root, late unpackLast) error {
 	for _, name := range late.links {
 		// Each link looked harmless; one through another may still lead outside.
 		if _, err := root.Stat(name); err == nil || errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		c.a.note("removed link %s: it leads outside the folder, or nowhere", name)
+		t.a.note("removed link %s: it leads outside the folder, or nowhere", name)
 		if err := root.Remove(name); err != nil {
 			return err
 		}
@@ -235,7 +237,7 @@ func (c *copier) finishUnpack(root *os.Root, late unpackLast) error {
 	return nil
 }
 
-func (c *copier) unpackOne(tr *tar.Reader, root *os.Root, h *tar.Header, name string, late *unpackLast) error {
+func (t *trees) unpackOne(tr *tar.Reader, root *os.Root, h *tar.Header, name string, late *unpackLast) error {
 	mode := h.FileInfo().Mode().Perm()
 	if h.Typeflag != tar.TypeDir {
 		if err := root.MkdirAll(filepath.Dir(name), 0o777); err != nil {
@@ -267,7 +269,7 @@ func (c *copier) unpackOne(tr *tar.Reader, root *os.Root, h *tar.Header, name st
 		return root.Chtimes(name, h.ModTime, h.ModTime)
 	case tar.TypeSymlink:
 		if !filepath.IsLocal(filepath.Join(filepath.Dir(name), h.Linkname)) || filepath.IsAbs(h.Linkname) {
-			c.a.note("skipped link %s: it leads outside the folder, to %s", name, h.Linkname)
+			t.a.note("skipped link %s: it leads outside the folder, to %s", name, h.Linkname)
 			return nil
 		}
 		late.links = append(late.links, name)
@@ -275,6 +277,6 @@ func (c *copier) unpackOne(tr *tar.Reader, root *os.Root, h *tar.Header, name st
 	case tar.TypeLink:
 		return root.Link(filepath.Clean(h.Linkname), name)
 	}
-	c.a.note("skipped %s: neither file, folder nor link", name)
+	t.a.note("skipped %s: neither file, folder nor link", name)
 	return nil
 }
