@@ -46,7 +46,7 @@ type newSandbox struct {
 	AutoPause       bool  `json:"autoPause"`
 	AutoPauseMemory *bool `json:"autoPauseMemory"` // of no effect without autoPause
 	AutoResume      *struct {
-		Enabled bool `json:"enabled"`
+		Enabled *bool `json:"enabled"`
 	} `json:"autoResume"`
 	MCP          json.RawMessage   `json:"mcp"`
 	IAM          json.RawMessage   `json:"iam"`

@@ -81,7 +81,13 @@ func New(cfg Config) *Door {
 }
 
 // ServeHTTP answers one request.
-func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.mux.ServeHTTP(w, r) }
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if allowBrowser(w, r) {
+		observe.SetRoute(r.Context(), "e2b", "preflight")
+		return
+	}
+	d.mux.ServeHTTP(w, r)
+}
 
 // handler answers one request of a caller; its error becomes the answer.
 type handler func(w http.ResponseWriter, r *http.Request, c caller) error

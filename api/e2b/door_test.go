@@ -178,6 +178,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"host mask", base + `"network":{"maskRequestHost":"x"}}`, 400, "maskRequestHost"},
 		{"HTTPS ports", base + `"network":{"httpsPorts":[3000]}}`, 400, "httpsPorts"},
 		{"auto pause of another type", base + `"autoPause":"yes"}`, 400, "autoPause must be true or false"},
+		{"auto resume without its one field", base + `"autoPause":true,"autoResume":{}}`, 400, "autoResume.enabled"},
 		{"auto resume without auto pause", base + `"autoResume":{"enabled":true}}`, 400, "autoPause"},
 		{"auto resume without memory", base + `"autoPause":true,"autoPauseMemory":false,"autoResume":{"enabled":true}}`, 400, "autoPauseMemory"},
 		{"MCP", base + `"mcp":{"x":{}}}`, 400, "mcp"},

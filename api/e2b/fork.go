@@ -19,7 +19,7 @@ type forkResult struct {
 // fork makes copies of a running sandbox. Each succeeds or fails on its own;
 // the request fails only if none was tried.
 func (d *Door) fork(w http.ResponseWriter, r *http.Request, c caller) error {
-	m, err := d.findRunning(r, c)
+	m, err := d.findRunning(r, c, http.StatusConflict)
 	if err != nil {
 		return err
 	}

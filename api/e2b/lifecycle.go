@@ -1,7 +1,6 @@
 package e2b
 
 import (
-	"fmt"
 	"net/http"
 
 	"github.com/atoll-cloud/atoll/machine"
@@ -12,9 +11,14 @@ import (
 // translates it for the engine.
 func (b *newSandbox) lifecycle() (machine.Lifecycle, error) {
 	l := machine.Lifecycle{
-		AutoPause:  b.AutoPause,
-		DiskOnly:   b.AutoPause && b.AutoPauseMemory != nil && !*b.AutoPauseMemory,
-		AutoResume: b.AutoResume != nil && b.AutoResume.Enabled,
+		AutoPause: b.AutoPause,
+		DiskOnly:  b.AutoPause && b.AutoPauseMemory != nil && !*b.AutoPauseMemory,
+	}
+	if b.AutoResume != nil {
+		if b.AutoResume.Enabled == nil {
+			return l, invalid("autoResume.enabled is missing: give true or false")
+		}
+		l.AutoResume = *b.AutoResume.Enabled
 	}
 	switch {
 	case l.AutoResume && !l.AutoPause:
@@ -47,11 +51,13 @@ func (d *Door) find(r *http.Request, c caller) (machine.Machine, error) {
 	return m, nil
 }
 
-// findRunning is find for what cannot be done to a paused sandbox.
-func (d *Door) findRunning(r *http.Request, c caller) (machine.Machine, error) {
+// findRunning is find for what cannot be done to a paused sandbox, which is
+// answered with a status of its own: E2B says 404 where it looks among running
+// sandboxes alone, and programs look for that.
+func (d *Door) findRunning(r *http.Request, c caller, paused int) (machine.Machine, error) {
 	m, err := d.find(r, c)
 	if err == nil && m.Paused {
-		err = fmt.Errorf("%w: sandbox %q is paused: resume it first, by connecting to it", machine.ErrPaused, m.ID)
+		err = fail(paused, "sandbox %q is paused: resume it first, by connecting to it", m.ID)
 	}
 	return m, err
 }

@@ -88,7 +88,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 
 // setNetwork replaces a sandbox's egress rules; what is left out is cleared.
 func (d *Door) setNetwork(w http.ResponseWriter, r *http.Request, c caller) error {
-	m, err := d.findRunning(r, c)
+	m, err := d.findRunning(r, c, http.StatusConflict)
 	if err != nil {
 		return err
 	}

@@ -225,11 +225,14 @@ func TestWhatAPausedSandboxAnswers(t *testing.T) {
 	}
 	w.do("POST", "/sandboxes/"+id+"/pause", "")
 	w.advance(24 * time.Hour)
-	for _, tt := range []struct{ method, path, body string }{
-		{"POST", "/timeout", `{"timeout":10}`}, {"POST", "/refreshes", ``}, {"PUT", "/network", `{}`},
-		{"POST", "/fork", ``}, {"POST", "/snapshots", `{}`},
+	for _, tt := range []struct {
+		method, path, body string
+		want               int
+	}{
+		{"POST", "/timeout", `{"timeout":10}`, 404}, {"POST", "/refreshes", ``, 404}, {"PUT", "/network", `{}`, 409},
+		{"POST", "/fork", ``, 409}, {"POST", "/snapshots", `{}`, 404},
 	} {
-		if a := w.do(tt.method, "/sandboxes/"+id+tt.path, tt.body); a.status != 409 || !strings.Contains(a.message(t), "is paused: resume it first") {
+		if a := w.do(tt.method, "/sandboxes/"+id+tt.path, tt.body); a.status != tt.want || !strings.Contains(a.message(t), "is paused: resume it first") {
 			t.Errorf("%s %s = %d %s", tt.method, tt.path, a.status, a.body)
 		}
 	}

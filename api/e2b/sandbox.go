@@ -45,7 +45,7 @@ func (d *Door) kill(w http.ResponseWriter, r *http.Request, c caller) error {
 // later than before. 0 ends it now, unless the operator lets sandboxes live
 // without an end: then 0 asks for that.
 func (d *Door) setTimeout(w http.ResponseWriter, r *http.Request, c caller) error {
-	m, err := d.findRunning(r, c)
+	m, err := d.findRunning(r, c, http.StatusNotFound)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (d *Door) setTimeout(w http.ResponseWriter, r *http.Request, c caller) erro
 
 // refresh prolongs a sandbox's life; it never shortens it.
 func (d *Door) refresh(w http.ResponseWriter, r *http.Request, c caller) error {
-	m, err := d.findRunning(r, c)
+	m, err := d.findRunning(r, c, http.StatusNotFound)
 	if err != nil {
 		return err
 	}

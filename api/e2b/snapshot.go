@@ -38,7 +38,7 @@ func viewSnapshot(c caller, t machine.Template) snapshotInfo {
 
 // createSnapshot keeps a running sandbox as a template.
 func (d *Door) createSnapshot(w http.ResponseWriter, r *http.Request, c caller) error {
-	m, err := d.findRunning(r, c)
+	m, err := d.findRunning(r, c, http.StatusNotFound)
 	if err != nil {
 		return err
 	}

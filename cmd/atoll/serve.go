@@ -163,9 +163,12 @@ func (s *server) handler() (http.Handler, error) {
 		Engine: s.engine, Domain: s.domain(), Fallback: mux, Logger: s.log,
 		Visitors: spritedoor.Visitors{Accounts: s.accounts}, VisitKey: visitKey,
 	})
-	mux.Handle("/admin/", admin.New(admin.Config{
+	operator := admin.New(admin.Config{
 		Engine: s.engine, Metrics: s.metrics, IsAdmin: s.accounts.IsAdmin, Logger: s.log,
-	}))
+	})
+	for _, path := range []string{"/admin/metrics", "/admin/events"} {
+		mux.Handle(path, operator) // by name: E2B's API has paths below /admin too
+	}
 	s.sprites = spritedoor.New(spritedoor.Config{
 		Engine: s.engine, Daemon: s.edge, Accounts: s.accounts, URL: s.spriteURL,
 		Idle: s.config.SpriteIdle, CreatesPerMinute: s.config.Creates, Bundle: s.bundle, Logger: s.log,

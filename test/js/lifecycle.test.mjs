@@ -266,6 +266,41 @@ describe('control API outside the SDK', () => {
     assert.equal((await api('DELETE', `/api-keys/${id}`, { headers: as })).status, 404)
   })
 
+  test('the operator counts and ends sandboxes of teams', async () => {
+    const headers = { 'X-Admin-Token': adminToken }
+    const counts = await api('GET', '/admin/sandboxes/running-counts', { headers })
+    assert.equal(counts.status, 200, counts.text)
+    assert.equal(typeof counts.json, 'object')
+    const { teamID } = (await api('GET', '/teams')).json[0]
+    const made = await api('POST', `/admin/teams/${teamID}/api-keys`, { headers, body: { name: 'of the operator' } })
+    assert.equal(made.status, 201, made.text)
+    assert.equal((await api('DELETE', `/admin/teams/${teamID}/api-keys/${made.json.id}`, { headers })).status, 204)
+    const unknown = await api('POST', '/admin/teams/no-such-team/sandboxes/kill', { headers })
+    assert.equal(unknown.status, 404)
+    assert.equal(unknown.json.code, 404)
+    for (const path of ['/admin/sandboxes/running-counts', '/admin/nothing']) {
+      const denied = await api('GET', path)
+      assert.ok(denied.json.code === 401 || denied.json.code === 404, `${path}: ${denied.status} ${denied.text}`)
+    }
+  })
+
+  test('a program in a browser may call the API', async () => {
+    const preflight = await fetch(`${process.env.E2B_API_URL}/v2/sandboxes`, {
+      method: 'OPTIONS',
+      headers: {
+        Origin: 'https://app.example',
+        'Access-Control-Request-Method': 'POST',
+        'Access-Control-Request-Headers': 'content-type,x-api-key',
+      },
+    })
+    assert.equal(preflight.status, 204)
+    assert.equal(preflight.headers.get('access-control-allow-origin'), '*')
+    assert.match(preflight.headers.get('access-control-allow-headers'), /x-api-key/)
+    const page = await api('GET', '/v2/sandboxes?limit=1', { headers: { 'X-API-Key': apiKey, Origin: 'https://app.example' } })
+    assert.equal(page.headers.get('access-control-allow-origin'), '*')
+    assert.equal(page.headers.get('access-control-expose-headers'), '*')
+  })
+
   test('an answer carries the id of its request', async () => {
     const res = await api('GET', '/v2/sandboxes')
     const names = [...res.headers.keys()].filter((n) => n.includes('request-id') || n.includes('trace-id'))

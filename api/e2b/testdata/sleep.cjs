@@ -17,10 +17,10 @@ async function pauseAndResume() {
   assert.equal(await sandbox.pause(), true)
   assert.equal(await sandbox.pause(), false)
   assert.equal((await sandbox.getInfo()).state, 'paused')
-  await assert.rejects(sandbox.setTimeout(60_000), names('is paused: resume it first'))
+  await assert.rejects(sandbox.setTimeout(60_000), SandboxNotFoundError)
   await assert.rejects(sandbox.updateNetwork({ allowInternetAccess: false }), names('is paused'))
   await assert.rejects(sandbox.fork(), names('is paused'))
-  await assert.rejects(sandbox.createSnapshot(), names('is paused'))
+  await assert.rejects(sandbox.createSnapshot(), SandboxNotFoundError)
 
   const again = await Sandbox.connect(sandbox.sandboxId, { timeoutMs: 600_000 })
   assert.equal(again.sandboxId, sandbox.sandboxId)

@@ -33,9 +33,10 @@ def pause_and_resume():
     assert sandbox.get_info().lifecycle == {"on_timeout": "pause", "auto_resume": True}
     assert sandbox.pause() is True and sandbox.pause() is False
     assert sandbox.get_info().state == SandboxState.PAUSED
-    for call in (lambda: sandbox.set_timeout(60), sandbox.fork, sandbox.create_snapshot,
-                 lambda: sandbox.update_network({"allow_internet_access": False})):
+    for call in (sandbox.fork, lambda: sandbox.update_network({"allow_internet_access": False})):
         raises(SandboxException, call, "is paused: resume it first")
+    for call in (lambda: sandbox.set_timeout(60), sandbox.create_snapshot):
+        raises(SandboxNotFoundException, call)
     info = Sandbox.connect(sandbox.sandbox_id, timeout=600).get_info()
     assert info.state == SandboxState.RUNNING and (info.end_at - info.started_at).total_seconds() >= 600, info
     sandbox.connect()  # a running one stays
