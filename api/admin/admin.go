@@ -9,9 +9,9 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/observe"
 )
@@ -52,8 +52,7 @@ func New(c Config) http.Handler {
 }
 
 func (c Config) allowed(r *http.Request) bool {
-	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	return c.IsAdmin(token) || c.IsAdmin(r.Header.Get("X-Admin-Token"))
+	return c.IsAdmin(door.Bearer(r)) || c.IsAdmin(r.Header.Get("X-Admin-Token"))
 }
 
 func (c Config) events(w http.ResponseWriter, r *http.Request) {
@@ -97,7 +96,5 @@ func eventQuery(r *http.Request) (machine.EventQuery, error) {
 }
 
 func refuse(w http.ResponseWriter, code int, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	json.NewEncoder(w).Encode(map[string]any{"code": code, "message": message}) // the client may be gone
+	door.WriteJSON(w, code, map[string]any{"code": code, "message": message})
 }

@@ -2,9 +2,9 @@ package sprites
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -25,9 +25,8 @@ func (d *Door) authorise(r *http.Request) (caller, error) {
 	if c, ok := r.Context().Value(insideKey{}).(caller); ok {
 		return c, nil
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	token = strings.TrimSpace(token)
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+	token := door.Bearer(r)
+	if token == "" {
 		return caller{}, fail(http.StatusUnauthorized, "unauthorized",
 			`no token in the request: send "Authorization: Bearer" with the API key that "atoll env" prints as SPRITE_TOKEN`)
 	}

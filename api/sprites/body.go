@@ -1,53 +1,20 @@
 package sprites
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strings"
+
+	"github.com/atoll-cloud/atoll/api/door"
 )
 
-// maxBody bounds the body of a request that the door reads itself, in bytes.
-const maxBody = 1 << 20
-
 // decode reads a JSON object into v. An empty body leaves v as it is. Fields
-// that v does not have are ignored, and the declared type of the body is not
-// looked at, for only JSON is ever meant.
+// that v does not have are ignored.
 func decode(w http.ResponseWriter, r *http.Request, v any) error {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return fail(http.StatusRequestEntityTooLarge, "request_too_large", "the request body is larger than %d bytes", maxBody)
+	body, err := door.ReadBody(w, r)
+	if err != nil || len(body) == 0 {
+		return err
 	}
-	if err != nil {
-		return invalid("the request body could not be read: %v", err)
-	}
-	body = bytes.TrimSpace(body)
-	if len(body) == 0 {
-		return nil
-	}
-	if body[0] != '{' {
-		return invalid("the request body must be a JSON object")
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return jsonProblem(err)
-	}
-	return nil
-}
-
-// jsonProblem says in a sentence what is wrong with a body.
-func jsonProblem(err error) error {
-	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) && wrongType.Field != "" {
-		return invalid("%s must not be a JSON %s", clip(wrongType.Field), clip(wrongType.Value))
-	}
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		return invalid("the request body is not valid JSON: %v (at byte %d)", syntax, syntax.Offset)
-	}
-	return invalid("the request body is not valid JSON: %s", clip(err.Error()))
+	return door.ParseObject(body, v)
 }
 
 const (
@@ -63,7 +30,7 @@ func checkEnv(env map[string]string) error {
 	size := 0
 	for k, v := range env {
 		if k == "" || strings.ContainsAny(k, "=\x00") || strings.ContainsRune(v, 0) {
-			return invalid(`environment: %q is no name and value of a variable`, clip(k))
+			return invalid(`environment: %q is no name and value of a variable`, door.Clip(k))
 		}
 		size += len(k) + len(v)
 	}
@@ -80,7 +47,7 @@ func checkLabels(labels []string) error {
 	}
 	for _, l := range labels {
 		if n := len([]rune(l)); n == 0 || n > maxLabel || strings.ContainsFunc(l, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			return invalid("labels: %q is not a label of 1 to %d characters", clip(l), maxLabel)
+			return invalid("labels: %q is not a label of 1 to %d characters", door.Clip(l), maxLabel)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/wire"
 )
@@ -16,7 +17,7 @@ func (d *Door) callHandler(id string) http.Handler {
 	route := func(pattern string, h func(w http.ResponseWriter, r *http.Request, m machine.Machine) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if r.PathValue("org") == "" { // what is passed on has the bounds of the API
-				r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+				r.Body = http.MaxBytesReader(w, r.Body, door.MaxBody)
 			}
 			m, err := d.engine.Get(id)
 			if err == nil {
@@ -47,7 +48,7 @@ func (d *Door) callHandler(id string) http.Handler {
 	route("DELETE "+wire.CallCheckpoints+"/{id}", asSelf(d.deleteCheckpoint))
 	route("POST "+wire.CallCheckpoints+"/{id}/restore", d.callRestore)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		d.writeError(w, r, fail(http.StatusNotFound, "not_found", "a sprite cannot ask its host for %s %s", r.Method, clip(r.URL.Path)))
+		d.writeError(w, r, fail(http.StatusNotFound, "not_found", "a sprite cannot ask its host for %s %s", r.Method, door.Clip(r.URL.Path)))
 	})
 	return mux
 }
@@ -57,7 +58,7 @@ func (d *Door) callInfo(w http.ResponseWriter, _ *http.Request, m machine.Machin
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, wire.SpriteInfo{
+	return door.WriteJSON(w, http.StatusOK, wire.SpriteInfo{
 		Version: Version, Name: m.Name, URL: d.config.URL(m.Host), ID: spriteID(m), Org: slug(team),
 	})
 }
@@ -67,7 +68,7 @@ func (d *Door) callOrgs(w http.ResponseWriter, _ *http.Request, m machine.Machin
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"organizations": []organizationView{viewOrganization(team)}})
+	return door.WriteJSON(w, http.StatusOK, map[string]any{"organizations": []organizationView{viewOrganization(team)}})
 }
 
 // callActivity keeps a sprite awake for as long as it says that it is busy;
@@ -79,12 +80,12 @@ func (d *Door) callActivity(w http.ResponseWriter, r *http.Request, m machine.Ma
 	}
 	until, err := time.Parse(time.RFC3339Nano, body.Until)
 	if err != nil {
-		return invalid("until is %q: give a time such as 2026-01-31T12:00:00Z", clip(body.Until))
+		return invalid("until is %q: give a time such as 2026-01-31T12:00:00Z", door.Clip(body.Until))
 	}
 	if err := d.engine.Hold(m.ID, until); err != nil {
 		return err
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // callRestore begins a restore and answers at once: the caller is in what is

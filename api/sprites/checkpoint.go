@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -72,7 +73,7 @@ func (d *Door) listCheckpoints(w http.ResponseWriter, r *http.Request, _ caller,
 	if err != nil {
 		return asText(err)
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return door.WriteJSON(w, http.StatusOK, out)
 }
 
 // checkpoint finds one checkpoint of a sprite.
@@ -86,7 +87,7 @@ func (d *Door) checkpoint(ctx context.Context, m machine.Machine, id string) (ch
 			return viewCheckpoint(c, all), nil
 		}
 	}
-	return checkpointView{}, fail(http.StatusNotFound, "not_found", "checkpoint not found: %s", clip(id))
+	return checkpointView{}, fail(http.StatusNotFound, "not_found", "checkpoint not found: %s", door.Clip(id))
 }
 
 func (d *Door) checkpointInfo(w http.ResponseWriter, r *http.Request, _ caller, m machine.Machine) error {
@@ -94,14 +95,14 @@ func (d *Door) checkpointInfo(w http.ResponseWriter, r *http.Request, _ caller, 
 	if err != nil {
 		return asText(err)
 	}
-	return writeJSON(w, http.StatusOK, c)
+	return door.WriteJSON(w, http.StatusOK, c)
 }
 
 func (d *Door) deleteCheckpoint(w http.ResponseWriter, r *http.Request, _ caller, m machine.Machine) error {
 	if err := d.engine.DeleteCheckpoint(r.Context(), m.ID, r.PathValue("id")); err != nil {
 		return asText(err)
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // progress is a line of the streams that checkpoints and restores answer.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/observe"
 	"github.com/atoll-cloud/atoll/wire"
@@ -59,7 +60,7 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request, c caller) error {
 		return err
 	}
 	observe.SetMachine(r.Context(), m.ID)
-	return writeJSON(w, http.StatusCreated, d.view(m, c.team))
+	return door.WriteJSON(w, http.StatusCreated, d.view(m, c.team))
 }
 
 // make creates a machine under a host name that is free, and waits for room if
@@ -131,7 +132,7 @@ func (b *newSprite) check() error {
 	switch b.Runtime {
 	case "", "default", "dev":
 	default:
-		return invalid(`runtime is %q: give "default" or "dev"`, clip(b.Runtime))
+		return invalid(`runtime is %q: give "default" or "dev"`, door.Clip(b.Runtime))
 	}
 	if b.From != nil && (b.From.Sprite == "" || b.From.Checkpoint == "") {
 		return invalid(`from_checkpoint must name both: {"sprite": …, "checkpoint": "v1"}`)
@@ -160,41 +161,41 @@ func (d *Door) tooMany(c caller, err error) error {
 }
 
 // apply checks URL settings and puts them into a machine's notes.
-func (u *urlSettings) apply(door map[string]string) error {
+func (u *urlSettings) apply(notes map[string]string) error {
 	if u == nil {
 		return nil
 	}
 	switch u.Auth {
 	case "":
 	case authSprite, authPublic:
-		door[doorAuth] = u.Auth
+		notes[doorAuth] = u.Auth
 	case "default": // older tools' word
-		door[doorAuth] = authSprite
+		notes[doorAuth] = authSprite
 	default:
-		return invalid(`url_settings.auth is %q: give "sprite" or "public"`, clip(u.Auth))
+		return invalid(`url_settings.auth is %q: give "sprite" or "public"`, door.Clip(u.Auth))
 	}
 	switch u.PrivateAccess {
 	case "":
 	case "admins", "org_users":
-		door[doorPrivate] = u.PrivateAccess
+		notes[doorPrivate] = u.PrivateAccess
 	default:
-		return invalid(`url_settings.private_access is %q: give "admins" or "org_users"`, clip(u.PrivateAccess))
+		return invalid(`url_settings.private_access is %q: give "admins" or "org_users"`, door.Clip(u.PrivateAccess))
 	}
 	return nil
 }
 
-func setLabels(door map[string]string, labels []string) error {
+func setLabels(notes map[string]string, labels []string) error {
 	if err := checkLabels(labels); err != nil {
 		return err
 	}
 	if len(labels) == 0 {
-		delete(door, doorLabels)
+		delete(notes, doorLabels)
 		return nil
 	}
 	text, err := json.Marshal(labels)
 	if err != nil {
 		return invalid("labels cannot be kept: %v", err)
 	}
-	door[doorLabels] = string(text)
+	notes[doorLabels] = string(text)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/wire"
 )
@@ -53,7 +54,7 @@ func (d *Door) daemonRoutes() {
 func (d *Door) forward(w http.ResponseWriter, r *http.Request, m machine.Machine, path string) error {
 	value := r.PathValue("a")
 	if strings.Contains(path, "{a}") && (value == "" || value == "." || value == ".." || strings.ContainsAny(value, "/\\\x00")) {
-		return fail(http.StatusNotFound, "not_found", "there is no %q here", clip(value))
+		return fail(http.StatusNotFound, "not_found", "there is no %q here", door.Clip(value))
 	}
 	to := *r.URL
 	rest := strings.TrimPrefix(path, "/")

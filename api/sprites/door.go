@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/network"
 	"github.com/atoll-cloud/atoll/observe"
@@ -36,7 +37,7 @@ type Engine interface {
 	List(team string) []machine.Machine
 	Kill(ctx context.Context, id, reason string) error
 	Restart(ctx context.Context, id string) (machine.Machine, error)
-	EditDoor(ctx context.Context, id string, edit func(door map[string]string)) (machine.Machine, error)
+	EditDoor(ctx context.Context, id string, edit func(notes map[string]string)) (machine.Machine, error)
 	SetIdle(ctx context.Context, id string, policy *machine.IdlePolicy) (machine.Machine, error)
 	SetNetwork(ctx context.Context, id string, p network.Policy) error
 	Hold(id string, until time.Time) error
@@ -232,7 +233,7 @@ func (d *Door) unknown(w http.ResponseWriter, r *http.Request) {
 		d.writeError(w, r, fail(http.StatusMethodNotAllowed, "method_not_allowed", "%s is not possible here", r.Method))
 		return
 	}
-	d.writeError(w, r, fail(http.StatusNotFound, "not_found", "there is no %s %s in this API", r.Method, clip(r.URL.Path)))
+	d.writeError(w, r, fail(http.StatusNotFound, "not_found", "there is no %s %s in this API", r.Method, door.Clip(r.URL.Path)))
 }
 
 // allowed returns the methods that a path has.

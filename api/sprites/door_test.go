@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/network"
 )
@@ -47,7 +48,7 @@ func TestCreateRefusesBadRequests(t *testing.T) {
 		{`{}`, 400, "name is required"},
 		{`[]`, 400, "must be a JSON object"},
 		{`{"name":`, 400, "not valid JSON"},
-		{`{"name":7}`, 400, "name must not be a JSON number"},
+		{`{"name":7}`, 400, "name must be a string, not a JSON number"},
 		{`{"name":"` + long + `"}`, 400, "64 characters"},
 		{`{"name":"Big"}`, 400, "lower-case"},
 		{`{"name":"a.b"}`, 400, "lower-case"},
@@ -67,7 +68,7 @@ func TestCreateRefusesBadRequests(t *testing.T) {
 		{`{"name":"a","from_checkpoint":{"sprite":"nope","checkpoint":"v1"}}`, 404, "nope"},
 		{`{"name":"taken"}`, 409, "already exists"},
 		{`{"name":"a","environment":{"A":"` + strings.Repeat("x", 70_000) + `"}}`, 400, "environment has"},
-		{strings.Repeat(" ", maxBody+1), 413, "larger than"},
+		{strings.Repeat(" ", door.MaxBody+1), 413, "larger than"},
 	} {
 		a := w.do("POST", "/v1/sprites", c.body)
 		var p problem

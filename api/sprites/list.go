@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -57,7 +58,7 @@ func (d *Door) list(w http.ResponseWriter, r *http.Request, c caller) error {
 		}
 		out.Sprites = append(out.Sprites, d.view(m, c.team))
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return door.WriteJSON(w, http.StatusOK, out)
 }
 
 func pageLimit(q url.Values) (int, error) {
@@ -67,7 +68,7 @@ func pageLimit(q url.Values) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
-		return 0, invalid("max_results is %q: give a number from 1 to %d", clip(s), maxPage)
+		return 0, invalid("max_results is %q: give a number from 1 to %d", door.Clip(s), maxPage)
 	}
 	return min(n, maxPage), nil
 }

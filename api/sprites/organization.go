@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/observe"
 )
 
@@ -21,7 +22,7 @@ func viewOrganization(t account.Team) organizationView {
 
 // organizations lists the team of the caller.
 func (d *Door) organizations(w http.ResponseWriter, _ *http.Request, c caller) error {
-	return writeJSON(w, http.StatusOK, map[string]any{"organizations": []organizationView{viewOrganization(c.team)}})
+	return door.WriteJSON(w, http.StatusOK, map[string]any{"organizations": []organizationView{viewOrganization(c.team)}})
 }
 
 // createToken makes an API key for the team that the path names. Clients show
@@ -43,7 +44,7 @@ func (d *Door) answerToken(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if org := r.PathValue("org"); !isOrganization(c.team, org) {
-		return fail(http.StatusNotFound, "not_found", "there is no organization %q for this token", clip(org))
+		return fail(http.StatusNotFound, "not_found", "there is no organization %q for this token", door.Clip(org))
 	}
 	var body struct {
 		Description string `json:"description"`
@@ -58,5 +59,5 @@ func (d *Door) answerToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusCreated, map[string]string{"token": raw})
+	return door.WriteJSON(w, http.StatusCreated, map[string]string{"token": raw})
 }

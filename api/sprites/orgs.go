@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/observe"
 	"github.com/atoll-cloud/atoll/wire"
@@ -20,16 +21,16 @@ import (
 func orgAccess(m machine.Machine) bool { return m.Door[doorAccess] == accessOn }
 
 // setOrgAccess notes what a request says of it, if anything.
-func setOrgAccess(door map[string]string, on *bool, c caller) error {
+func setOrgAccess(notes map[string]string, on *bool, c caller) error {
 	switch {
 	case on == nil:
 	case c.inside != "":
 		return fail(http.StatusForbidden, "org_access_reserved",
 			"org_access cannot be changed from inside a sprite: someone with a token of the team must do it")
 	case *on:
-		door[doorAccess] = accessOn
+		notes[doorAccess] = accessOn
 	default:
-		delete(door, doorAccess)
+		delete(notes, doorAccess)
 	}
 	return nil
 }
@@ -51,7 +52,7 @@ func (d *Door) callOrg(w http.ResponseWriter, r *http.Request, m machine.Machine
 		return err
 	}
 	if org := r.PathValue("org"); !isOrganization(team, org) {
-		return fail(http.StatusNotFound, "not_found", "this sprite has no organization %q: GET /v1/orgs tells its own", clip(org))
+		return fail(http.StatusNotFound, "not_found", "this sprite has no organization %q: GET /v1/orgs tells its own", door.Clip(org))
 	}
 	to, err := orgPath(r.URL)
 	if err != nil {
@@ -64,7 +65,7 @@ func (d *Door) callOrg(w http.ResponseWriter, r *http.Request, m machine.Machine
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		level = slog.LevelDebug
 	}
-	d.log.Log(r.Context(), level, "a sprite uses the API as its team", "machine", m.ID, "method", r.Method, "path", clip(to.Path))
+	d.log.Log(r.Context(), level, "a sprite uses the API as its team", "machine", m.ID, "method", r.Method, "path", door.Clip(to.Path))
 	out := r.WithContext(context.WithValue(r.Context(), insideKey{}, caller{team: team, inside: m.ID}))
 	out.URL = to
 	d.ServeHTTP(w, out)
@@ -78,7 +79,7 @@ func orgPath(from *url.URL) (*url.URL, error) {
 	_, escaped, _ = strings.Cut(escaped, "/")
 	escaped = strings.TrimPrefix(escaped, "v1/")
 	if escaped != "sprites" && !strings.HasPrefix(escaped, "sprites/") {
-		return nil, fail(http.StatusNotFound, "not_found", "a sprite reaches /sprites of its organization, and not %q", clip("/"+escaped))
+		return nil, fail(http.StatusNotFound, "not_found", "a sprite reaches /sprites of its organization, and not %q", door.Clip("/"+escaped))
 	}
 	path, err := url.PathUnescape(escaped)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/network"
 )
@@ -36,7 +37,7 @@ func policyOf(m machine.Machine) policyView {
 }
 
 func (d *Door) networkPolicy(w http.ResponseWriter, _ *http.Request, _ caller, m machine.Machine) error {
-	return writeJSON(w, http.StatusOK, policyOf(m))
+	return door.WriteJSON(w, http.StatusOK, policyOf(m))
 }
 
 // setNetworkPolicy replaces a sprite's rules at once, asleep or not.
@@ -63,7 +64,7 @@ func (d *Door) setNetworkPolicy(w http.ResponseWriter, r *http.Request, c caller
 	if err := d.putPolicy(r.Context(), m.ID, policyView{Rules: *body.Rules}, names); err != nil {
 		return asText(err)
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // putPolicy puts rules in force, and keeps them as they were given. One change
@@ -84,7 +85,7 @@ func (d *Door) putPolicy(ctx context.Context, id string, rules policyView, names
 	if err := d.engine.SetNetwork(ctx, id, policy); err != nil {
 		return err
 	}
-	m, err = d.engine.EditDoor(ctx, id, func(door map[string]string) { door[doorRules] = string(text) })
+	m, err = d.engine.EditDoor(ctx, id, func(notes map[string]string) { notes[doorRules] = string(text) })
 	if err != nil {
 		return err
 	}
@@ -103,9 +104,9 @@ func nameRules(rules []ruleView) ([]network.NameRule, error) {
 		case rule.Include == includeDefaults:
 			defaults = true
 		case rule.Include != "":
-			return nil, invalid("rule %d includes %q: there is only %q", i+1, clip(rule.Include), includeDefaults)
+			return nil, invalid("rule %d includes %q: there is only %q", i+1, door.Clip(rule.Include), includeDefaults)
 		case rule.Action != string(network.AllowName) && rule.Action != string(network.DenyName):
-			return nil, invalid(`rule %d: action is %q: give "allow" or "deny"`, i+1, clip(rule.Action))
+			return nil, invalid(`rule %d: action is %q: give "allow" or "deny"`, i+1, door.Clip(rule.Action))
 		default:
 			domain, err := network.ParseDomain(rule.Domain)
 			if err != nil {
@@ -129,7 +130,7 @@ type privilegesView struct {
 }
 
 func (d *Door) privileges(w http.ResponseWriter, _ *http.Request, _ caller, _ machine.Machine) error {
-	return writeJSON(w, http.StatusOK, privilegesView{Profile: "standard", Devices: []string{}})
+	return door.WriteJSON(w, http.StatusOK, privilegesView{Profile: "standard", Devices: []string{}})
 }
 
 // setPrivileges accepts what sprites have anyway, and refuses the rest by name:
@@ -141,17 +142,17 @@ func (d *Door) setPrivileges(w http.ResponseWriter, r *http.Request, _ caller, _
 	}
 	switch {
 	case body.Profile != "" && body.Profile != "standard":
-		return asText(invalid(`profile %q is not available: sprites here have "standard", which lets them become root inside`, clip(body.Profile)))
+		return asText(invalid(`profile %q is not available: sprites here have "standard", which lets them become root inside`, door.Clip(body.Profile)))
 	case len(body.Devices) > 0:
 		return asText(invalid("devices are not available: a sprite here has its own kernel and no devices of the host"))
 	case body.NoNewPrivileges:
 		return asText(invalid("noNewPrivileges is not available: programs in a sprite here may use sudo"))
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 func (d *Door) deletePrivileges(w http.ResponseWriter, _ *http.Request, _ caller, _ machine.Machine) error {
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // resourcesView is how much a sprite may use.
@@ -165,7 +166,7 @@ type memoryView struct {
 }
 
 func (d *Door) resources(w http.ResponseWriter, _ *http.Request, _ caller, m machine.Machine) error {
-	return writeJSON(w, http.StatusOK, resourcesView{Memory: &memoryView{LimitMB: m.MemoryMB}})
+	return door.WriteJSON(w, http.StatusOK, resourcesView{Memory: &memoryView{LimitMB: m.MemoryMB}})
 }
 
 // setResources accepts what the sprite has, and refuses the rest by name.
@@ -181,9 +182,9 @@ func (d *Door) setResources(w http.ResponseWriter, r *http.Request, _ caller, m 
 	case mem.LimitMB != 0 && mem.LimitMB != m.MemoryMB:
 		return asText(invalid("memory.limit_mb is %d: a sprite here has the %d MB of its template", mem.LimitMB, m.MemoryMB))
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 func (d *Door) deleteResources(w http.ResponseWriter, _ *http.Request, _ caller, _ machine.Machine) error {
-	return noContent(w)
+	return door.NoContent(w)
 }

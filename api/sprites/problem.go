@@ -2,7 +2,6 @@ package sprites
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/observe"
 	"github.com/atoll-cloud/atoll/wire"
@@ -92,22 +92,23 @@ func problemOf(err error) *problem {
 	if errors.As(err, &p) {
 		return p
 	}
+	if refused, ok := errors.AsType[*door.Refusal](err); ok {
+		return fail(refused.Status, codeOf(refused.Status), "%s", refused.Message)
+	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {
-			return &problem{status: s.status, Code: s.code, Message: sentence(err, s.err)}
+			return &problem{status: s.status, Code: s.code, Message: strings.ReplaceAll(door.Sentence(err, s.err), "machine ", "sprite ")}
 		}
 	}
 	return &problem{status: http.StatusInternalServerError, Code: "internal_error"}
 }
 
-// sentence is what an error says to users: what follows the kind that it is
-// of. Before that stands where it happened, which is for logs.
-func sentence(err, kind error) string {
-	text := err.Error()
-	if _, after, ok := strings.Cut(text, kind.Error()+": "); ok {
-		text = after
+// codeOf is the code of a request whose body is refused.
+func codeOf(status int) string {
+	if status == http.StatusRequestEntityTooLarge {
+		return "request_too_large"
 	}
-	return strings.ReplaceAll(text, "machine ", "sprite ")
+	return "invalid_request"
 }
 
 // explain is problemOf with a message in any case: what the server failed at
@@ -118,7 +119,7 @@ func (d *Door) explain(ctx context.Context, what string, err error) *problem {
 	p.plain = p.plain || errors.As(err, &text)
 	if p.Message == "" {
 		id := observe.RequestID(ctx)
-		d.log.Error("request failed", "request", id, "what", clip(what), "error", err)
+		d.log.Error("request failed", "request", id, "what", door.Clip(what), "error", err)
 		p.Message = "the server failed to do this; its log tells why"
 		if id != "" {
 			p.Message += " under request id " + id
@@ -142,32 +143,5 @@ func (d *Door) writeError(w http.ResponseWriter, r *http.Request, err error) {
 		http.Error(w, p.Message, p.status)
 		return
 	}
-	writeJSON(w, p.status, p)
-}
-
-// writeJSON answers with v. The types of this package cannot fail to encode.
-func writeJSON(w http.ResponseWriter, status int, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode answer: %w", err)
-	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	w.Write(body) // an error means that the client left
-	return nil
-}
-
-func noContent(w http.ResponseWriter) error {
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-// clip keeps hostile input from filling logs and error messages.
-func clip(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) > 96 {
-		return strings.ToValidUTF8(s[:96], "") + "…"
-	}
-	return s
+	door.WriteJSON(w, p.status, p)
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -23,13 +24,13 @@ const (
 func (d *Door) named(c caller, name string) (machine.Machine, error) {
 	m, err := d.engine.Named(c.team.ID, name)
 	if errors.Is(err, machine.ErrNotFound) || err == nil && !exists(m) {
-		return m, fail(http.StatusNotFound, "not_found", "there is no sprite with the name %q", clip(name))
+		return m, fail(http.StatusNotFound, "not_found", "there is no sprite with the name %q", door.Clip(name))
 	}
 	return m, err
 }
 
 func (d *Door) info(w http.ResponseWriter, _ *http.Request, c caller, m machine.Machine) error {
-	return writeJSON(w, http.StatusOK, d.view(m, c.team))
+	return door.WriteJSON(w, http.StatusOK, d.view(m, c.team))
 }
 
 // update changes what the request names and leaves the rest.
@@ -43,44 +44,44 @@ func (d *Door) update(w http.ResponseWriter, r *http.Request, c caller, m machin
 	if err := decode(w, r, &body); err != nil {
 		return err
 	}
-	edit := func(door map[string]string) error {
-		if err := body.URLSettings.apply(door); err != nil {
+	edit := func(notes map[string]string) error {
+		if err := body.URLSettings.apply(notes); err != nil {
 			return err
 		}
-		if err := setOrgAccess(door, body.OrgAccess, c); err != nil {
+		if err := setOrgAccess(notes, body.OrgAccess, c); err != nil {
 			return err
 		}
 		switch {
 		case body.Labels != nil:
-			return setLabels(door, *body.Labels)
+			return setLabels(notes, *body.Labels)
 		case body.ClearLabels:
-			delete(door, doorLabels)
+			delete(notes, doorLabels)
 		}
 		return nil
 	}
 	if err := edit(map[string]string{}); err != nil { // checked before anything is changed
 		return err
 	}
-	m, err := d.engine.EditDoor(r.Context(), m.ID, func(door map[string]string) {
-		_ = edit(door) // it has just worked
-		door[doorUpdated] = d.now().UTC().Format(time.RFC3339Nano)
+	m, err := d.engine.EditDoor(r.Context(), m.ID, func(notes map[string]string) {
+		_ = edit(notes) // it has just worked
+		notes[doorUpdated] = d.now().UTC().Format(time.RFC3339Nano)
 	})
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, d.view(m, c.team))
+	return door.WriteJSON(w, http.StatusOK, d.view(m, c.team))
 }
 
 // destroy ends a sprite with its disk and its checkpoints.
 func (d *Door) destroy(w http.ResponseWriter, r *http.Request, c caller, m machine.Machine) error {
 	if c.isSelf(m) {
 		d.later(r, m, "destroy", func(ctx context.Context) error { return d.engine.Kill(ctx, m.ID, machine.ReasonKilled) })
-		return noContent(w)
+		return door.NoContent(w)
 	}
 	if err := d.engine.Kill(r.Context(), m.ID, machine.ReasonKilled); err != nil {
 		return err
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // upgrade brings a sprite's runtime to the server's version, which takes a
@@ -95,7 +96,7 @@ func (d *Door) upgrade(w http.ResponseWriter, r *http.Request, c caller, m machi
 			return err
 		}
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 func (d *Door) restart(w http.ResponseWriter, r *http.Request, c caller, m machine.Machine) error {
@@ -106,7 +107,7 @@ func (d *Door) restart(w http.ResponseWriter, r *http.Request, c caller, m machi
 	} else if _, err := d.engine.Restart(r.Context(), m.ID); err != nil {
 		return err
 	}
-	return writeJSON(w, status, map[string]string{
+	return door.WriteJSON(w, status, map[string]string{
 		"sprite_name": m.Name, "machine_id": m.ID, "message": message,
 	})
 }
@@ -138,7 +139,7 @@ func (d *Door) check(w http.ResponseWriter, r *http.Request, _ caller, m machine
 		took := time.Since(start).Seconds()
 		answer.Elapsed = &took
 	}
-	return writeJSON(w, http.StatusOK, answer)
+	return door.WriteJSON(w, http.StatusOK, answer)
 }
 
 // logs answers the last lines of what the platform says of a sprite.
@@ -147,7 +148,7 @@ func (d *Door) logs(w http.ResponseWriter, r *http.Request, c caller, m machine.
 	if s := r.URL.Query().Get("limit"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 {
-			return invalid("limit is %q: give a number from 1 to %d", clip(s), maxLogLines)
+			return invalid("limit is %q: give a number from 1 to %d", door.Clip(s), maxLogLines)
 		}
 		limit = min(n, maxLogLines)
 	}
@@ -170,7 +171,7 @@ func (d *Door) logs(w http.ResponseWriter, r *http.Request, c caller, m machine.
 		}
 		out = append(out, line{Time: e.Time.UTC(), Level: e.Level, Text: e.Message, Attrs: attrs})
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return door.WriteJSON(w, http.StatusOK, out)
 }
 
 // randomWord returns four characters for the end of a host name.

@@ -3,7 +3,6 @@
 package usage
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/meter"
 	"github.com/atoll-cloud/atoll/observe"
 )
@@ -47,18 +47,8 @@ func New(c Config) http.Handler {
 	return mux
 }
 
-// refusal is an error with the status that it is answered with.
-type refusal struct {
-	status  int
-	message string
-}
-
-func (r *refusal) Error() string { return r.message }
-
 func refuse(w http.ResponseWriter, status int, message string) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]any{"code": status, "message": message}) // the client may be gone
+	door.WriteJSON(w, status, map[string]any{"code": status, "message": message})
 }
 
 // handle answers with what f returns for a caller that may ask.
@@ -70,22 +60,21 @@ func (c Config) handle(class string, f func(r *http.Request, who caller) (any, e
 		if err == nil {
 			out, err = f(r, who)
 		}
-		if refused, ok := errors.AsType[*refusal](err); ok {
-			refuse(w, refused.status, refused.message)
+		if refused, ok := errors.AsType[*door.Refusal](err); ok {
+			refuse(w, refused.Status, refused.Message)
 			return
 		}
 		if errors.Is(err, meter.ErrInvalid) {
-			_, sentence, _ := strings.Cut(err.Error(), meter.ErrInvalid.Error()+": ")
-			refuse(w, http.StatusBadRequest, sentence)
+			refuse(w, http.StatusBadRequest, door.Sentence(err, meter.ErrInvalid))
 			return
+		}
+		if err == nil {
+			err = door.WriteJSON(w, http.StatusOK, out)
 		}
 		if err != nil {
 			c.Logger.Error("report usage", "error", err, "request", observe.RequestID(r.Context()))
 			refuse(w, http.StatusInternalServerError, "the server failed to do this; its log tells why")
-			return
 		}
-		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		json.NewEncoder(w).Encode(out) // the client may be gone
 	}
 }
 
@@ -96,10 +85,7 @@ type caller struct {
 }
 
 func (c Config) authorise(r *http.Request) (caller, error) {
-	bearer := ""
-	if scheme, rest, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
-		bearer = strings.TrimSpace(rest)
-	}
+	bearer := door.Bearer(r)
 	team := r.URL.Query().Get("team")
 	if team == "" {
 		team = r.Header.Get("X-Team-ID")
@@ -114,10 +100,10 @@ func (c Config) authorise(r *http.Request) (caller, error) {
 	id, ok := c.Accounts.Authenticate(key)
 	switch {
 	case !ok:
-		return caller{}, &refusal{http.StatusUnauthorized,
-			"send an API key in the header X-API-Key, or the operator's admin token in X-Admin-Token"}
+		return caller{}, door.Refuse(http.StatusUnauthorized,
+			"send an API key in the header X-API-Key, or the operator's admin token in X-Admin-Token")
 	case team != "" && team != id.Team.ID:
-		return caller{}, &refusal{http.StatusForbidden, "this API key belongs to another team than the one asked about"}
+		return caller{}, door.Refuse(http.StatusForbidden, "this API key belongs to another team than the one asked about")
 	}
 	return caller{team: id.Team.ID}, nil
 }
@@ -188,7 +174,7 @@ func (c Config) query(r *http.Request) (meter.Query, error) {
 		}
 		t, err := moment(text)
 		if err != nil {
-			return q, &refusal{http.StatusBadRequest, fmt.Sprintf("%s: %v", name, err)}
+			return q, door.Refuse(http.StatusBadRequest, "%s: %v", name, err)
 		}
 		*to = t
 	}
