@@ -2,9 +2,9 @@ package e2b
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/door"
 )
 
 // access says who may use a route.
@@ -41,10 +41,7 @@ func (d *Door) authorise(r *http.Request, who access) (caller, error) {
 	}
 	raw := r.Header.Get("X-API-Key")
 	if raw == "" {
-		scheme, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		if strings.EqualFold(scheme, "Bearer") {
-			raw = strings.TrimSpace(rest)
-		}
+		raw = door.Bearer(r)
 	}
 	if raw == "" {
 		return caller{}, fail(http.StatusUnauthorized,

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/observe"
 )
@@ -64,7 +65,7 @@ func (d *Door) createV2(w http.ResponseWriter, r *http.Request, c caller) error 
 }
 
 func (d *Door) create(w http.ResponseWriter, r *http.Request, c caller, secure bool, timeout time.Duration) error {
-	raw, err := readBody(w, r)
+	raw, err := door.ReadBody(w, r)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request, c caller, secure b
 		return err
 	}
 	observe.SetMachine(r.Context(), m.ID)
-	return writeJSON(w, http.StatusCreated, d.sandbox(m))
+	return door.WriteJSON(w, http.StatusCreated, d.sandbox(m))
 }
 
 // createSpec checks a create request and translates it for the engine.
@@ -94,7 +95,7 @@ func (d *Door) createSpec(body newSandbox, c caller, secure bool, timeout time.D
 		return spec, invalid(`templateID is missing: name a template, for example "base"`)
 	}
 	if !templateRule.MatchString(body.TemplateID) {
-		return spec, invalid("templateID %q is not a template id or name", clip(body.TemplateID))
+		return spec, invalid("templateID %q is not a template id or name", door.Clip(body.TemplateID))
 	}
 	spec.Template = c.localRef(body.TemplateID)
 	if err := c.mayStart(); err != nil {
@@ -161,7 +162,7 @@ func checkMap(field string, m map[string]string) error {
 			return invalid("%s has an empty key", field)
 		}
 		if strings.ContainsRune(k, 0) || strings.ContainsRune(v, 0) {
-			return invalid("%s: the entry %q contains a zero byte", field, clip(k))
+			return invalid("%s: the entry %q contains a zero byte", field, door.Clip(k))
 		}
 		size += len(k) + len(v)
 	}
@@ -174,7 +175,7 @@ func checkMap(field string, m map[string]string) error {
 func checkEnv(env map[string]string) error {
 	for k := range env {
 		if strings.Contains(k, "=") {
-			return invalid(`envVars: the name %q contains "="`, clip(k))
+			return invalid(`envVars: the name %q contains "="`, door.Clip(k))
 		}
 	}
 	return checkMap("envVars", env)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/network"
 	"github.com/atoll-cloud/atoll/observe"
@@ -157,11 +158,10 @@ func (d *Door) routes() {
 
 	d.laterRoutes()
 	d.route("/", "unknown", anyone, func(_ http.ResponseWriter, r *http.Request, _ caller) error {
-		return fail(http.StatusNotFound, "there is no %s %s in this API", r.Method, clip(r.URL.Path))
+		return fail(http.StatusNotFound, "there is no %s %s in this API", r.Method, door.Clip(r.URL.Path))
 	})
 }
 
 func (d *Door) health(w http.ResponseWriter, _ *http.Request, _ caller) error {
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return door.NoContent(w)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -184,7 +185,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"MCP", base + `"mcp":{"x":{}}}`, 400, "mcp"},
 		{"identity", base + `"iam":{"tokens":{"a":{"audience":"x","tokenType":"y"}}}}`, 400, "iam"},
 		{"volumes", base + `"volumeMounts":[{"name":"v","path":"/v"}]}`, 400, "volumeMounts"},
-		{"too large", `{"x":"` + strings.Repeat("x", maxBody) + `"}`, 413, "larger"},
+		{"too large", `{"x":"` + strings.Repeat("x", door.MaxBody) + `"}`, 413, "larger"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -60,5 +61,5 @@ func (d *Door) fork(w http.ResponseWriter, r *http.Request, c caller) error {
 		s := d.sandbox(one.Machine)
 		out = append(out, forkResult{Sandbox: &s})
 	}
-	return writeJSON(w, http.StatusCreated, out)
+	return door.WriteJSON(w, http.StatusCreated, out)
 }

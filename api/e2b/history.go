@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -149,7 +150,7 @@ func (d *Door) teamMetrics(w http.ResponseWriter, r *http.Request, c caller) err
 			ConcurrentSandboxes: p.concurrent, SandboxStartRate: p.perSecond,
 		})
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return door.WriteJSON(w, http.StatusOK, out)
 }
 
 type maxTeamMetric struct {
@@ -165,7 +166,7 @@ func (d *Door) teamMetricsMax(w http.ResponseWriter, r *http.Request, c caller) 
 	case "sandbox_start_rate":
 		value = func(p historyPoint) float64 { return p.perSecond }
 	default:
-		return invalid(`metric is %q: give "concurrent_sandboxes" or "sandbox_start_rate"`, clip(metric))
+		return invalid(`metric is %q: give "concurrent_sandboxes" or "sandbox_start_rate"`, door.Clip(metric))
 	}
 	points, err := d.teamPoints(r, c)
 	if err != nil {
@@ -178,7 +179,7 @@ func (d *Door) teamMetricsMax(w http.ResponseWriter, r *http.Request, c caller) 
 			best = maxTeamMetric{Timestamp: stamp(p.at), TimestampUnix: p.at.Unix(), Value: value(p)}
 		}
 	}
-	return writeJSON(w, http.StatusOK, best)
+	return door.WriteJSON(w, http.StatusOK, best)
 }
 
 // teamPoints reads the span that is asked for, by default the last day.

@@ -3,6 +3,7 @@ package e2b
 import (
 	"net/http"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/observe"
 )
@@ -45,7 +46,7 @@ func (d *Door) find(r *http.Request, c caller) (machine.Machine, error) {
 	id := sandboxID(r)
 	m, err := d.engine.Get(id)
 	if err != nil || m.Team != c.team.ID || !alive(&m) {
-		return machine.Machine{}, fail(http.StatusNotFound, "sandbox %q was not found: it has ended, or never was", clip(id))
+		return machine.Machine{}, fail(http.StatusNotFound, "sandbox %q was not found: it has ended, or never was", door.Clip(id))
 	}
 	observe.SetMachine(r.Context(), m.ID)
 	return m, nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -29,7 +30,7 @@ func (d *Door) listV1(w http.ResponseWriter, r *http.Request, c caller) error {
 		return err
 	}
 	found := d.selectSandboxes(c, listQuery{metadata: metadata, states: states{running: true}})
-	return writeJSON(w, http.StatusOK, listedAll(found.list))
+	return door.WriteJSON(w, http.StatusOK, listedAll(found.list))
 }
 
 // listV2 lists sandboxes in pages.
@@ -50,7 +51,7 @@ func (d *Door) listV2(w http.ResponseWriter, r *http.Request, c caller) error {
 	if next != "" {
 		w.Header().Set(nextTokenKey, next)
 	}
-	return writeJSON(w, http.StatusOK, listedAll(page))
+	return door.WriteJSON(w, http.StatusOK, listedAll(page))
 }
 
 func parseListQuery(v url.Values) (q listQuery, err error) {
@@ -66,7 +67,7 @@ func parseListQuery(v url.Values) (q listQuery, err error) {
 	if s := v.Get("startedAfter"); s != "" {
 		// A "+" that was not encoded arrives as a space.
 		if q.startedAfter, err = time.Parse(time.RFC3339Nano, strings.ReplaceAll(s, " ", "+")); err != nil {
-			return q, invalid("startedAfter is %q: give a time such as 2030-01-02T15:04:05Z", clip(s))
+			return q, invalid("startedAfter is %q: give a time such as 2030-01-02T15:04:05Z", door.Clip(s))
 		}
 	}
 	switch order := v.Get("order"); order {
@@ -74,7 +75,7 @@ func parseListQuery(v url.Values) (q listQuery, err error) {
 	case "asc":
 		q.ascending = true
 	default:
-		return q, invalid(`order is %q: give "asc" or "desc"`, clip(order))
+		return q, invalid(`order is %q: give "asc" or "desc"`, door.Clip(order))
 	}
 	if s := v.Get("nextToken"); s != "" {
 		after, err := parseCursor(s)
@@ -102,7 +103,7 @@ func parseStates(values []string) (asked states, err error) {
 			case "paused":
 				asked.paused = true
 			default:
-				return asked, invalid(`state is %q: give "running" or "paused"`, clip(state))
+				return asked, invalid(`state is %q: give "running" or "paused"`, door.Clip(state))
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -47,7 +48,7 @@ func (d *Door) logsV1(w http.ResponseWriter, r *http.Request, c caller) error {
 	for _, e := range entries {
 		lines = append(lines, logLine{Timestamp: e.Timestamp, Line: e.Message})
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"logs": lines, "logEntries": entries})
+	return door.WriteJSON(w, http.StatusOK, map[string]any{"logs": lines, "logEntries": entries})
 }
 
 // logsV2 returns lines from a cursor on, in either direction.
@@ -57,7 +58,7 @@ func (d *Door) logsV2(w http.ResponseWriter, r *http.Request, c caller) error {
 	switch q.MinLevel {
 	case "", "debug", "info", "warn", "error":
 	default:
-		return invalid(`level is %q: give "debug", "info", "warn" or "error"`, clip(q.MinLevel))
+		return invalid(`level is %q: give "debug", "info", "warn" or "error"`, door.Clip(q.MinLevel))
 	}
 	if utf8.RuneCountInString(q.Search) > maxSearch {
 		return invalid("search is longer than %d characters", maxSearch)
@@ -67,7 +68,7 @@ func (d *Door) logsV2(w http.ResponseWriter, r *http.Request, c caller) error {
 	case "backward":
 		q.Backward = true
 	default:
-		return invalid(`direction is %q: give "forward" or "backward"`, clip(direction))
+		return invalid(`direction is %q: give "forward" or "backward"`, door.Clip(direction))
 	}
 	at, given, err := queryMillis(r, "cursor")
 	if err != nil {
@@ -86,7 +87,7 @@ func (d *Door) logsV2(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"logs": entries})
+	return door.WriteJSON(w, http.StatusOK, map[string]any{"logs": entries})
 }
 
 func (d *Door) readLogs(r *http.Request, c caller, q machine.LogQuery) ([]logEntry, error) {

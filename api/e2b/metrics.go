@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -50,7 +51,7 @@ func (d *Door) metricsOfOne(w http.ResponseWriter, r *http.Request, c caller) er
 	for _, s := range samples {
 		out = append(out, metricOf(s))
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return door.WriteJSON(w, http.StatusOK, out)
 }
 
 // diskUsed is what a sandbox's files took when it was last measured, in bytes;
@@ -91,7 +92,7 @@ func (d *Door) metricsOfMany(w http.ResponseWriter, r *http.Request, c caller) e
 		}
 		out[id] = metricOf(samples[len(samples)-1])
 	}
-	return writeJSON(w, http.StatusOK, map[string]any{"sandboxes": out})
+	return door.WriteJSON(w, http.StatusOK, map[string]any{"sandboxes": out})
 }
 
 // thin picks at most n of a list, evenly, with the last one.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/network"
 )
 
@@ -43,7 +44,7 @@ func (n *networkConfig) policy(allowInternet *bool) (network.Policy, error) {
 			return p, err
 		}
 		if len(denied) > 0 {
-			return p, invalid("network.denyOut: %q is a domain name; only addresses and CIDR blocks can be denied", clip(denied[0].Domain))
+			return p, invalid("network.denyOut: %q is a domain name; only addresses and CIDR blocks can be denied", door.Clip(denied[0].Domain))
 		}
 	}
 	if allowInternet != nil && !*allowInternet && !slices.Contains(p.Deny, everywhere) {
@@ -51,7 +52,7 @@ func (n *networkConfig) policy(allowInternet *bool) (network.Policy, error) {
 	}
 	// To allow names beside everything else would allow nothing more.
 	if len(p.Names) > 0 && !slices.Contains(p.Deny, everywhere) {
-		return p, invalid("network.allowOut has the domain name %q: deny everything else as well, with 0.0.0.0/0 (ALL_TRAFFIC) in denyOut", clip(p.Names[0].Domain))
+		return p, invalid("network.allowOut has the domain name %q: deny everything else as well, with 0.0.0.0/0 (ALL_TRAFFIC) in denyOut", door.Clip(p.Names[0].Domain))
 	}
 	return p, nil
 }
@@ -68,7 +69,7 @@ func destinations(field string, list []string) (prefixes []netip.Prefix, names [
 		} else if domain, err := network.ParseDomain(s); err == nil {
 			names = append(names, network.NameRule{Domain: domain, Action: network.AllowName})
 		} else {
-			return nil, nil, invalid("%s: %q is no address, no CIDR block such as 203.0.113.0/24 and no domain name such as *.example.com", field, clip(s))
+			return nil, nil, invalid("%s: %q is no address, no CIDR block such as 203.0.113.0/24 and no domain name such as *.example.com", field, door.Clip(s))
 		}
 	}
 	return prefixes, names, nil
@@ -106,7 +107,7 @@ func (d *Door) setNetwork(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err := d.engine.SetNetwork(r.Context(), m.ID, policy); err != nil {
 		return err
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // given reports whether raw JSON has something in it: not null and no empty

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -75,17 +76,17 @@ func viewNode(n machine.Node) nodeView {
 
 func (d *Door) listNodes(w http.ResponseWriter, r *http.Request, _ caller) error {
 	if id := r.URL.Query().Get("clusterID"); id != "" && id != clusterID {
-		return writeJSON(w, http.StatusOK, []nodeView{})
+		return door.WriteJSON(w, http.StatusOK, []nodeView{})
 	}
-	return writeJSON(w, http.StatusOK, []nodeView{viewNode(d.engine.Node())})
+	return door.WriteJSON(w, http.StatusOK, []nodeView{viewNode(d.engine.Node())})
 }
 
 func (d *Door) nodeInfo(w http.ResponseWriter, r *http.Request, _ caller) error {
 	n := d.engine.Node()
 	if id := r.PathValue("nodeID"); id != n.ID {
-		return fail(http.StatusNotFound, "there is no node %q", clip(id))
+		return fail(http.StatusNotFound, "there is no node %q", door.Clip(id))
 	}
-	return writeJSON(w, http.StatusOK, viewNode(n))
+	return door.WriteJSON(w, http.StatusOK, viewNode(n))
 }
 
 // hostInfo describes the processor; it does not change while we run.

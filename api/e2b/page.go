@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/atoll-cloud/atoll/api/door"
 )
 
 const (
@@ -22,7 +24,7 @@ func pageLimit(q url.Values) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > maxPage {
-		return 0, invalid("limit is %q: give a number from 1 to %d", clip(s), maxPage)
+		return 0, invalid("limit is %q: give a number from 1 to %d", door.Clip(s), maxPage)
 	}
 	return n, nil
 }
@@ -69,7 +71,7 @@ func queryNumber(r *http.Request, name string) (n int64, ok bool, err error) {
 	}
 	n, err = strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 {
-		return 0, false, invalid("%s is %q: give a whole number that is not negative", name, clip(s))
+		return 0, false, invalid("%s is %q: give a whole number that is not negative", name, door.Clip(s))
 	}
 	return n, true, nil
 }

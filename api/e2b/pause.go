@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -32,7 +33,7 @@ func (d *Door) pause(w http.ResponseWriter, r *http.Request, c caller) error {
 	if _, err := d.engine.Pause(r.Context(), m.ID, body.Memory != nil && !*body.Memory); err != nil {
 		return err
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // resume is what old SDKs send to wake a sandbox.
@@ -67,7 +68,7 @@ func (d *Door) resume(w http.ResponseWriter, r *http.Request, c caller) error {
 	if !woken {
 		return running
 	}
-	return writeJSON(w, http.StatusCreated, d.sandbox(m))
+	return door.WriteJSON(w, http.StatusCreated, d.sandbox(m))
 }
 
 func (d *Door) connectV1(w http.ResponseWriter, r *http.Request, c caller) error {
@@ -107,7 +108,7 @@ func (d *Door) connect(w http.ResponseWriter, r *http.Request, c caller, needTim
 	if woken {
 		status = http.StatusCreated
 	}
-	return writeJSON(w, status, d.sandbox(m))
+	return door.WriteJSON(w, status, d.sandbox(m))
 }
 
 // extension checks a time-out that can only prolong a life; nil prolongs

@@ -2,14 +2,12 @@ package e2b
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/observe"
 )
@@ -60,21 +58,15 @@ func problemOf(err error) *problem {
 	if errors.As(err, &p) {
 		return p
 	}
+	if refused, ok := errors.AsType[*door.Refusal](err); ok {
+		return &problem{status: refused.Status, message: refused.Message}
+	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {
-			return &problem{status: s.status, message: sentence(err, s.err)}
+			return &problem{status: s.status, message: door.Sentence(err, s.err)}
 		}
 	}
 	return &problem{status: http.StatusInternalServerError, code: "internal_server_error"}
-}
-
-// sentence is what an error says to users: what follows the kind that it is
-// of. Before that stands where it happened, which is for logs.
-func sentence(err, kind error) string {
-	if _, after, ok := strings.Cut(err.Error(), kind.Error()+": "); ok {
-		return after
-	}
-	return err.Error()
 }
 
 // errorBody is the shape of all errors of this API.
@@ -94,7 +86,7 @@ func (d *Door) explain(r *http.Request, err error) *problem {
 	p := problemOf(err)
 	if p.status == http.StatusInternalServerError && p.message == "" {
 		id := observe.RequestID(r.Context())
-		d.logger.Error("request failed", "request", id, "method", r.Method, "path", clip(r.URL.Path), "error", err)
+		d.logger.Error("request failed", "request", id, "method", r.Method, "path", door.Clip(r.URL.Path), "error", err)
 		p.message = "the server failed to do this; its log tells why"
 		if id != "" {
 			p.message = fmt.Sprintf("the server failed to do this; its log tells why under request id %s", id)
@@ -109,32 +101,5 @@ func (d *Door) writeError(w http.ResponseWriter, r *http.Request, err error) {
 		// Waiting does not help against a limit of concurrent sandboxes.
 		w.Header().Set("Should-Retry", "false")
 	}
-	writeJSON(w, p.status, p.body())
-}
-
-// writeJSON answers with v. The types of this package cannot fail to encode.
-func writeJSON(w http.ResponseWriter, status int, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode answer: %w", err)
-	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	w.Write(body) // an error means that the client left
-	return nil
-}
-
-func noContent(w http.ResponseWriter) error {
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-// clip keeps hostile input from filling logs and error messages.
-func clip(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) > 96 {
-		return strings.ToValidUTF8(s[:96], "") + "…"
-	}
-	return s
+	door.WriteJSON(w, p.status, p.body())
 }

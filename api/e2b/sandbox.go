@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -27,7 +28,7 @@ func (d *Door) info(w http.ResponseWriter, r *http.Request, c caller) error {
 	if !m.State.Asleep() {
 		detail.DiskUsedBytes = d.diskUsed(m)
 	}
-	return writeJSON(w, http.StatusOK, detail)
+	return door.WriteJSON(w, http.StatusOK, detail)
 }
 
 func (d *Door) kill(w http.ResponseWriter, r *http.Request, c caller) error {
@@ -38,7 +39,7 @@ func (d *Door) kill(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err := d.engine.Kill(r.Context(), m.ID, machine.ReasonKilled); err != nil {
 		return err
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // setTimeout makes a sandbox end so many seconds from now, be it sooner or
@@ -69,7 +70,7 @@ func (d *Door) setTimeout(w http.ResponseWriter, r *http.Request, c caller) erro
 	if _, err := d.engine.SetDeadline(r.Context(), m.ID, deadline, false); err != nil {
 		return err
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // refresh prolongs a sandbox's life; it never shortens it.
@@ -94,7 +95,7 @@ func (d *Door) refresh(w http.ResponseWriter, r *http.Request, c caller) error {
 	if _, err := d.engine.SetDeadline(r.Context(), m.ID, d.now().Add(t), true); err != nil {
 		return err
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // deadline is when a time to live ends; 0 is never.

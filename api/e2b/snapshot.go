@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -61,7 +62,7 @@ func (d *Door) createSnapshot(w http.ResponseWriter, r *http.Request, c caller) 
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusCreated, viewSnapshot(c, t))
+	return door.WriteJSON(w, http.StatusCreated, viewSnapshot(c, t))
 }
 
 // snapshotName checks the name that a snapshot is to have; empty is none.
@@ -72,9 +73,9 @@ func (d *Door) snapshotName(c caller, asked string) (string, error) {
 	name, tag, _ := strings.Cut(c.localRef(asked), ":")
 	switch {
 	case !snapshotNameRule.MatchString(name):
-		return "", invalid(`name %q is not possible: use up to 128 lower-case letters, digits, "-" and "_", starting with a letter or digit`, clip(asked))
+		return "", invalid(`name %q is not possible: use up to 128 lower-case letters, digits, "-" and "_", starting with a letter or digit`, door.Clip(asked))
 	case !isDefaultTag(tag):
-		return "", invalid(`name %q: there are no tags other than %q yet`, clip(asked), defaultTag)
+		return "", invalid(`name %q: there are no tags other than %q yet`, door.Clip(asked), defaultTag)
 	}
 	if t, err := d.engine.Template(c.team.ID, name); err == nil && (t.Snapshot == nil || t.ID == name) {
 		return "", invalid("name %q is taken by another template; choose another", name)
@@ -100,7 +101,7 @@ func (d *Door) listSnapshots(w http.ResponseWriter, r *http.Request, c caller) e
 	q := machine.SnapshotQuery{Team: c.team.ID, Source: strings.TrimSuffix(v.Get("sandboxID"), "-"+clientID)}
 	name, tag, _ := strings.Cut(c.localRef(v.Get("name")), ":")
 	if q.Name = name; !isDefaultTag(tag) {
-		return writeJSON(w, http.StatusOK, []snapshotInfo{})
+		return door.WriteJSON(w, http.StatusOK, []snapshotInfo{})
 	}
 	found := slices.Clone(d.engine.Snapshots(q))
 	slices.SortFunc(found, func(a, b machine.Template) int { return snapshotCursor(b).compare(snapshotCursor(a)) })
@@ -115,7 +116,7 @@ func (d *Door) listSnapshots(w http.ResponseWriter, r *http.Request, c caller) e
 		}
 		out = append(out, viewSnapshot(c, t))
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return door.WriteJSON(w, http.StatusOK, out)
 }
 
 // snapshotCursor orders by the time of the last build: a name that is given
@@ -135,5 +136,5 @@ func (d *Door) deleteTemplate(w http.ResponseWriter, r *http.Request, c caller) 
 	if err := d.engine.DeleteTemplate(r.Context(), c.team.ID, t.ID); err != nil {
 		return err
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/atoll-cloud/atoll/account"
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 )
 
@@ -25,7 +26,7 @@ func (d *Door) teams(w http.ResponseWriter, _ *http.Request, c caller) error {
 	for _, t := range list {
 		out = append(out, teamView{TeamID: t.ID, Name: t.Name, APIKey: c.raw, IsDefault: t.Default})
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return door.WriteJSON(w, http.StatusOK, out)
 }
 
 type maskView struct {
@@ -58,7 +59,7 @@ func (d *Door) listKeys(w http.ResponseWriter, _ *http.Request, c caller) error 
 	for _, k := range d.accounts.Keys(c.team.ID) {
 		out = append(out, viewKey(k, ""))
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return door.WriteJSON(w, http.StatusOK, out)
 }
 
 type nameBody struct {
@@ -78,7 +79,7 @@ func (d *Door) createKeyFor(w http.ResponseWriter, r *http.Request, team string)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusCreated, viewKey(k, raw))
+	return door.WriteJSON(w, http.StatusCreated, viewKey(k, raw))
 }
 
 func (d *Door) renameKey(w http.ResponseWriter, r *http.Request, c caller) error {
@@ -90,14 +91,14 @@ func (d *Door) renameKey(w http.ResponseWriter, r *http.Request, c caller) error
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, viewKey(k, ""))
+	return door.WriteJSON(w, http.StatusOK, viewKey(k, ""))
 }
 
 func (d *Door) deleteKey(w http.ResponseWriter, r *http.Request, c caller) error {
 	if err := d.accounts.DeleteKey(r.Context(), c.team.ID, r.PathValue("apiKeyID")); err != nil {
 		return err
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // createAccessToken answers what E2B answers since it gave access tokens up.
@@ -117,7 +118,7 @@ func (d *Door) adminDeleteKey(w http.ResponseWriter, r *http.Request, _ caller) 
 	if err := d.accounts.DeleteKey(r.Context(), r.PathValue("teamID"), r.PathValue("apiKeyID")); err != nil {
 		return err
 	}
-	return noContent(w)
+	return door.NoContent(w)
 }
 
 // adminKill ends all sandboxes of a team, paused ones too.
@@ -138,10 +139,10 @@ func (d *Door) adminKill(w http.ResponseWriter, r *http.Request, _ caller) error
 		}
 		killed++
 	}
-	return writeJSON(w, http.StatusOK, map[string]int{"killedCount": killed, "failedCount": failed})
+	return door.WriteJSON(w, http.StatusOK, map[string]int{"killedCount": killed, "failedCount": failed})
 }
 
 // adminCounts tells how many sandboxes run, by team.
 func (d *Door) adminCounts(w http.ResponseWriter, _ *http.Request, _ caller) error {
-	return writeJSON(w, http.StatusOK, d.running())
+	return door.WriteJSON(w, http.StatusOK, d.running())
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/atoll-cloud/atoll/api/door"
 	"github.com/atoll-cloud/atoll/machine"
 	"github.com/atoll-cloud/atoll/wire"
 )
@@ -71,7 +72,7 @@ func (d *Door) listTemplatesV1(w http.ResponseWriter, r *http.Request, c caller)
 	for _, t := range d.sortedTemplates(c) {
 		out = append(out, viewTemplate(c, t))
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return door.WriteJSON(w, http.StatusOK, out)
 }
 
 func (d *Door) listTemplatesV2(w http.ResponseWriter, r *http.Request, c caller) error {
@@ -101,7 +102,7 @@ func (d *Door) listTemplatesV2(w http.ResponseWriter, r *http.Request, c caller)
 		}
 		out, last = append(out, viewTemplate(c, t)), templateCursor(t)
 	}
-	return writeJSON(w, http.StatusOK, out)
+	return door.WriteJSON(w, http.StatusOK, out)
 }
 
 // checkTeam refuses a teamID that is not the caller's.
@@ -131,7 +132,7 @@ func (d *Door) templateInfo(w http.ResponseWriter, r *http.Request, c caller) er
 		return err
 	}
 	v := viewTemplate(c, t)
-	return writeJSON(w, http.StatusOK, map[string]any{
+	return door.WriteJSON(w, http.StatusOK, map[string]any{
 		"templateID": v.TemplateID, "public": v.Public, "aliases": v.Aliases, "names": v.Names,
 		"createdAt": v.CreatedAt, "updatedAt": v.UpdatedAt, "lastSpawnedAt": v.LastSpawnedAt, "spawnCount": v.SpawnCount,
 		"builds": []templateBuild{{
@@ -151,15 +152,15 @@ func (d *Door) templateAliasOrTags(w http.ResponseWriter, r *http.Request, c cal
 		if err != nil {
 			return err
 		}
-		return writeJSON(w, http.StatusOK, map[string]any{"templateID": t.ID, "public": t.Team == ""})
+		return door.WriteJSON(w, http.StatusOK, map[string]any{"templateID": t.ID, "public": t.Team == ""})
 	case second == "tags":
 		t, err := d.engine.Template(c.team.ID, c.localRef(first))
 		if err != nil {
 			return err
 		}
-		return writeJSON(w, http.StatusOK, []map[string]any{
+		return door.WriteJSON(w, http.StatusOK, []map[string]any{
 			{"tag": "default", "buildID": buildUUID(t), "createdAt": stamp(t.UpdatedAt)},
 		})
 	}
-	return fail(http.StatusNotFound, "there is no %s %s in this API", r.Method, clip(r.URL.Path))
+	return fail(http.StatusNotFound, "there is no %s %s in this API", r.Method, door.Clip(r.URL.Path))
 }
