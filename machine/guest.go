@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/atoll-cloud/atoll/gvisor"
 	"github.com/atoll-cloud/atoll/network"
@@ -225,11 +224,4 @@ func (e *Engine) takeApart(ctx context.Context, g *guest) error {
 		return fmt.Errorf("remove the disk: %w", err)
 	}
 	return nil
-}
-
-// timed runs f and returns how long it took.
-func timed(f func() error) (time.Duration, error) {
-	start := time.Now()
-	err := f()
-	return time.Since(start), err
 }

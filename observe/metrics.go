@@ -52,10 +52,6 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// Registerer is where other rooms add collectors of their own. Their labels
-// must come from fixed lists: no ids, names, hosts or paths.
-func (m *Metrics) Registerer() prometheus.Registerer { return m.registry }
-
 // Handler answers scrapes from callers that allowed accepts; the others get 401.
 func (m *Metrics) Handler(allowed func(*http.Request) bool) http.Handler {
 	scrape := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -299,10 +298,4 @@ func (a *app) aside(raw bool, text string) {
 		text = "\r\n" + text + "\r"
 	}
 	fmt.Fprintln(a.err, text)
-}
-
-// stdinFile is standard input when it is a file or terminal of the system.
-func (a *app) stdinFile() *os.File {
-	f, _ := a.in.(*os.File)
-	return f
 }
