@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	processpb "github.com/atoll-cloud/atoll/wire/process"
 )
@@ -199,6 +200,42 @@ func TestOpenSSLTakesEntropy(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// TestStopsInCalls: a thread that was stopped while it waited in the kernel goes
+// on with a call that it begins anew, not with what the kernel keeps for itself.
+func TestStopsInCalls(t *testing.T) {
+	m := newMachine(t)
+	stream, err := m.process.Start(deadline(t), connect.NewRequest(&processpb.StartRequest{
+		Process: &processpb.ProcessConfig{Cmd: "/bin/sleep", Args: []string{"1000"}}}))
+	if err != nil || !stream.Receive() {
+		t.Fatal(err)
+	}
+	pid := int(stream.Msg().GetEvent().GetStart().GetPid())
+	sleeps := func() bool {
+		return strings.Contains(readBounded(fmt.Sprintf("/proc/%d/stat", pid), page), ") S ")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	testSpawner.alone(func() {
+		err = (&seeding{pid: pid, exited: testSpawner.deliver}).traced(pid, func(th *tracee) error {
+			if err := th.resume(unix.PTRACE_CONT, 0); err != nil {
+				return err
+			}
+			eventually(t, "sleep", sleeps)
+			if err := th.stop(); err != nil {
+				return err
+			}
+			if call, yes := th.blocked(); yes || !waits(th.in) {
+				t.Errorf("stands in call %d, and would go on in call %d, with %d", th.in, call, int64(th.regs.Rax))
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	eventually(t, "sleep again", sleeps)
 }
 
 // TestSeedsOfTheEnding: a process that ends while it is looked at is reported

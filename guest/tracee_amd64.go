@@ -292,6 +292,12 @@ func (t *tracee) stop() error {
 	if err := t.interrupt(); err != nil {
 		return err
 	}
+	if _, waits := t.blocked(); waits {
+		// It has come to a call meanwhile. Whether that begins again after calls of
+		// ours is left to chance (gVisor hands the program an error that no
+		// program knows), so it goes in once more, where reach sees to it.
+		return t.reach(func(uint64) bool { return true })
+	}
 	return t.hold(false)
 }
 
