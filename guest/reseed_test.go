@@ -226,8 +226,9 @@ func TestStopsInCalls(t *testing.T) {
 			if err := th.stop(); err != nil {
 				return err
 			}
-			if call, yes := th.blocked(); yes || !waits(th.in) {
-				t.Errorf("stands in call %d, and would go on in call %d, with %d", th.in, call, int64(th.regs.Rax))
+			// The call may be the one by which waits go on.
+			if _, yes := th.blocked(); yes || th.in == 0 {
+				t.Errorf("stands in call %d, and would go on with %d", th.in, int64(th.regs.Rax))
 			}
 			return nil
 		})
