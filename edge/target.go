@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/atoll-cloud/atoll/wire"
 )
 
 // The headers by which a client names a guest where it cannot choose the host
@@ -33,7 +35,7 @@ func findTarget(r *http.Request, domain string) (t target, forGuest bool, err er
 	if t, ok, err := parseHost(r.Host, domain); ok {
 		return t, true, err
 	}
-	id, port := r.Header.Get(headerSandboxID), r.Header.Get(headerSandboxPort)
+	id, port := plainID(r.Header.Get(headerSandboxID)), r.Header.Get(headerSandboxPort)
 	switch {
 	case id == "" && port == "":
 		return target{}, false, nil
@@ -57,7 +59,7 @@ func parseHost(host, domain string) (t target, ok bool, err error) {
 	if !found || len(digits) < 1 || len(digits) > 5 || !allDigits(digits) {
 		return target{}, false, nil
 	}
-	id = strings.ToLower(id) // host names know no case
+	id = plainID(strings.ToLower(id)) // host names know no case
 	if !validID(id) || isDomain(host, domain) {
 		return target{}, false, nil
 	}
@@ -85,6 +87,9 @@ func parsePort(s string) (int, error) {
 	}
 	return n, nil
 }
+
+// plainID is an id without the client id that old SDKs append.
+func plainID(id string) string { return strings.TrimSuffix(id, "-"+wire.ClientID) }
 
 // validID reports whether s can be the id of a machine at all.
 func validID(s string) bool {

@@ -25,6 +25,7 @@ func TestParseHost(t *testing.T) {
 		{"3000-" + testID + ".localhost.", testID, 3000, true, nil},
 		{"1-" + long + ".x", long, 1, true, nil},
 		{"65535-" + testID + ".x", testID, 65535, true, nil},
+		{"49983-" + testID + "-atoll.atoll.test", testID, 49983, true, nil}, // from SDKs before version 2
 		{"65536-" + testID + ".x", "", 0, true, errBadPort},
 		{"0-" + testID + ".x", "", 0, true, errBadPort},
 		{"080-" + testID + ".x", "", 0, true, errBadPort},
@@ -65,6 +66,7 @@ func TestFindTargetByHeaders(t *testing.T) {
 		err                  error
 	}{
 		{"both", "localhost:8080", testID, "49983", target{testID, 49983}, true, nil},
+		{"id of an old SDK", "localhost:8080", testID + "-atoll", "49983", target{testID, 49983}, true, nil},
 		{"none", "localhost:8080", "", "", target{}, false, nil},
 		{"the host decides", "3000-" + testID + ".x", "iotherother", "49983", target{testID, 3000}, true, nil},
 		{"no port", "localhost", testID, "", target{}, true, errHeaderMissing},

@@ -18,6 +18,10 @@ const (
 	// SDKs switch features on by it.
 	EnvdVersion = "0.6.4"
 
+	// ClientID is what E2B once used to tell clusters apart. SDKs before version
+	// 2 append "-" and it to the ids of sandboxes, in paths and host names.
+	ClientID = "atoll"
+
 	// ControlHeader carries the control token on requests that only the host
 	// may make: init after the first, and tunnels.
 	ControlHeader = "X-Atoll-Control"

@@ -56,6 +56,12 @@ type sandboxMetricText struct {
 	MemUsed       int64
 }
 
+func TestShareOfProcessorHasTwoDecimals(t *testing.T) {
+	if got := metricOf(machine.Sample{CPUPercent: 12.345678}).CPUUsedPct; got != 12.35 {
+		t.Errorf("12.345678 %% of a processor is shown as %v", got)
+	}
+}
+
 func TestLogs(t *testing.T) {
 	w := newWorld(t)
 	id := w.create(`{"templateID":"base"}`).SandboxID
@@ -66,7 +72,7 @@ func TestLogs(t *testing.T) {
 		LogEntries []struct{ Message, Level string }
 	}
 	w.get("/sandboxes/"+id+"/logs?limit=1", &v1)
-	if len(v1.Logs) != 1 || v1.Logs[0].Line != "hello" || v1.LogEntries[0].Level != "info" {
+	if len(v1.Logs) != 1 || v1.Logs[0].Line != `{"a":"b","level":"info","logger":"envd","message":"hello"}` || v1.LogEntries[0].Level != "info" {
 		t.Errorf("v1 logs %+v", v1)
 	}
 	var v2 struct {

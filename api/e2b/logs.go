@@ -1,6 +1,8 @@
 package e2b
 
 import (
+	"encoding/json"
+	"maps"
 	"net/http"
 	"time"
 	"unicode/utf8"
@@ -26,6 +28,19 @@ type logEntry struct {
 	Fields    map[string]string `json:"fields"`
 }
 
+// line is an entry as one text: a JSON object, which E2B's command line parses
+// and demands a level and a logger of.
+func (e logEntry) line() string {
+	object := map[string]string{"logger": "envd"}
+	maps.Copy(object, e.Fields)
+	object["level"], object["message"] = e.Level, e.Message
+	text, err := json.Marshal(object)
+	if err != nil {
+		return e.Message // not possible: a map of strings
+	}
+	return string(text)
+}
+
 // logsV1 returns lines from a time on, oldest first. The log can be read for a
 // while after the sandbox has ended.
 func (d *Door) logsV1(w http.ResponseWriter, r *http.Request, c caller) error {
@@ -46,7 +61,7 @@ func (d *Door) logsV1(w http.ResponseWriter, r *http.Request, c caller) error {
 	}
 	lines := make([]logLine, 0, len(entries))
 	for _, e := range entries {
-		lines = append(lines, logLine{Timestamp: e.Timestamp, Line: e.Message})
+		lines = append(lines, logLine{Timestamp: e.Timestamp, Line: e.line()})
 	}
 	return door.WriteJSON(w, http.StatusOK, map[string]any{"logs": lines, "logEntries": entries})
 }

@@ -1,6 +1,7 @@
 package e2b
 
 import (
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ type sandboxMetric struct {
 
 func metricOf(s machine.Sample) sandboxMetric {
 	return sandboxMetric{
-		Timestamp: stamp(s.Time), TimestampUnix: s.Time.Unix(), CPUCount: s.CPUs, CPUUsedPct: s.CPUPercent,
+		Timestamp: stamp(s.Time), TimestampUnix: s.Time.Unix(), CPUCount: s.CPUs, CPUUsedPct: math.Round(s.CPUPercent*100) / 100,
 		MemUsed: s.MemUsed, MemTotal: s.MemTotal, MemCache: s.MemCache, DiskUsed: s.DiskUsed, DiskTotal: s.DiskTotal,
 	}
 }

@@ -10,9 +10,7 @@ import (
 	"github.com/atoll-cloud/atoll/wire"
 )
 
-// clientID is what E2B once used to tell clusters apart. Old SDKs append it to
-// the sandbox's id.
-const clientID = "atoll"
+const clientID = wire.ClientID
 
 // never is the end of sandboxes that have none: the API demands a time.
 var never = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)

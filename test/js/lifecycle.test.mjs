@@ -164,6 +164,10 @@ describe('lifecycle', () => {
     assert.equal(first.status, 200)
     assert.ok(Array.isArray(first.json.logs))
     assert.ok(Array.isArray(first.json.logEntries))
+    const line = JSON.parse(first.json.logs[0].line) // as E2B's command line does
+    assert.equal(line.message, first.json.logEntries[0].message)
+    assert.equal(typeof line.logger, 'string')
+    assert.match(line.level, /^(debug|info|warn|error)$/)
     const back = await api('GET', `/v2/sandboxes/${id}/logs?direction=backward&limit=1`)
     assert.ok(back.json.logs.length <= 1)
   })

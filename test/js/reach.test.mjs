@@ -5,7 +5,7 @@ import crypto from 'node:crypto'
 import http2 from 'node:http2'
 import { Sandbox } from 'e2b'
 import {
-  bodyOf, echoServer, fetchGuest, openByHeaders, openGuest, sandboxUrl, serveInside, until, webSocketServer, withSandbox,
+  api, bodyOf, echoServer, fetchGuest, openByHeaders, openGuest, sandboxUrl, serveInside, until, webSocketServer, withSandbox,
 } from './helpers.mjs'
 
 const MiB = 1 << 20
@@ -43,6 +43,20 @@ describe('reaching a guest', () => {
   test('a .localhost name needs no DNS', async () => {
     const res = await fetchGuest(`8000-${sbx.sandboxId}.localhost`, 8000, { path: '/x' })
     assert.equal(res.status, 200)
+  })
+
+  test('the names and ids that SDKs before version 2 make', async () => {
+    const made = await api('POST', '/sandboxes', { body: { templateID: 'base', timeout: 60 } })
+    const id = `${made.json.sandboxID}-${made.json.clientID}`
+    try {
+      const { port } = new URL(sandboxUrl)
+      const res = await fetchGuest(`49983-${id}.localhost:${port}`, 49983, { path: '/metrics' })
+      assert.equal(res.status, 200, res.text)
+      assert.equal((await openByHeaders(id, 49983, { path: '/health' })).statusCode, 204)
+      assert.equal((await api('POST', `/sandboxes/${id}/timeout`, { body: { timeout: 60 } })).status, 204)
+    } finally {
+      assert.equal((await api('DELETE', `/sandboxes/${id}`)).status, 204)
+    }
   })
 
   test('methods and bodies', async () => {
