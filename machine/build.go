@@ -181,21 +181,13 @@ func (e *Engine) buildTemplate(ctx context.Context, b builtin, record Template, 
 	if err := e.startGuest(ctx, g, l); err != nil {
 		return err
 	}
-	if err := warmUp(ctx, g.control.address, 3); err != nil {
-		return fmt.Errorf("try the guest out before its snapshot: %w", err)
-	}
 	if b.kernels {
 		if err := waitKernels(ctx, g.control.address); err != nil {
 			return err
 		}
-		if err := tryKernel(ctx, g.control.address); err != nil {
-			return fmt.Errorf("try the kernels out before the snapshot: %w", err)
-		}
 	}
-	if record.ShowsCheckpoints {
-		if err := trySprite(ctx, g.control.address); err != nil {
-			return fmt.Errorf("try the sprite out before its snapshot: %w", err)
-		}
+	if err := (trial{rounds: 3, kernels: b.kernels, sprite: record.ShowsCheckpoints}).run(ctx, g.control.address); err != nil {
+		return fmt.Errorf("try the guest out before its snapshot: %w", err)
 	}
 	g.control.close()
 	if err := e.runtime.Pause(ctx, id); err != nil {

@@ -301,18 +301,9 @@ func (e *Engine) ripen(ctx context.Context, g *guest) error {
 	if g.paused {
 		return nil // of a machine's snapshot, which nobody may touch
 	}
-	if err := warmUp(ctx, g.control.address, 1); err != nil {
+	t := trial{rounds: 1, kernels: g.template.kernels, sprite: g.template.snapshot().ShowsCheckpoints}
+	if err := t.run(ctx, g.control.address); err != nil {
 		return fmt.Errorf("try the guest out: %w", err)
-	}
-	if g.template.kernels {
-		if err := tryKernel(ctx, g.control.address); err != nil {
-			return fmt.Errorf("try the guest's kernel out: %w", err)
-		}
-	}
-	if g.template.snapshot().ShowsCheckpoints {
-		if err := trySprite(ctx, g.control.address); err != nil {
-			return fmt.Errorf("try the sprite out: %w", err)
-		}
 	}
 	if err := os.Truncate(e.logPath(g.id), 0); err != nil {
 		return fmt.Errorf("empty the guest's log: %w", err)

@@ -21,10 +21,32 @@ import (
 	"github.com/atoll-cloud/atoll/wire/process/processconnect"
 )
 
-// warmUp uses a guest as clients will. Before its snapshot this loads the
+// trial uses a guest as clients will. Before its snapshot this loads the
 // daemon's code paths and the shell's files; after a restore it brings back
 // the pages that the first command would wait for.
-func warmUp(ctx context.Context, address netip.Addr, rounds int) error {
+type trial struct {
+	rounds  int  // of commands and files
+	kernels bool // it has, which are idle
+	sprite  bool // is what it will be
+}
+
+func (t trial) run(ctx context.Context, address netip.Addr) error {
+	if err := tryCommands(ctx, address, t.rounds); err != nil {
+		return err
+	}
+	if t.kernels {
+		if err := tryKernel(ctx, address); err != nil {
+			return err
+		}
+	}
+	if t.sprite {
+		return trySprite(ctx, address)
+	}
+	return nil
+}
+
+// tryCommands runs commands and uses files as the SDKs of sandboxes do.
+func tryCommands(ctx context.Context, address netip.Addr, rounds int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
