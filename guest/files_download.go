@@ -2,6 +2,7 @@ package guest
 
 import (
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,7 +50,12 @@ func (s *Server) downloadFile(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Disposition", mime.FormatMediaType("inline", map[string]string{"filename": filepath.Base(path)}))
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Vary", "Accept-Encoding")
-	if gzipAskedFor(r.Header) {
+	plain, zipped := encodings(r.Header)
+	if !plain && !zipped {
+		writeError(w, withStatus(http.StatusNotAcceptable, errors.New("no acceptable encoding found, supported: [identity, gzip]")))
+		return
+	}
+	if !plain || gzipAskedFor(r.Header) {
 		sendCompressed(w, file)
 		return
 	}
@@ -79,6 +86,35 @@ func (s *Server) fileUser(r *http.Request, query url.Values) (*account, error) {
 		return s.userOrDefault(name)
 	}
 	return s.requestUser(r.Header)
+}
+
+// encodings reports which of the two forms of a file a client takes. Without a
+// word about it, it takes a file as it is.
+func encodings(h http.Header) (plain, zipped bool) {
+	plain, others := true, false
+	said := map[string]bool{}
+	for part := range strings.SplitSeq(strings.Join(h.Values("Accept-Encoding"), ","), ",") {
+		name, parameters, _ := strings.Cut(strings.ToLower(part), ";")
+		_, weight, given := strings.Cut(parameters, "q=")
+		q, err := strconv.ParseFloat(strings.TrimSpace(weight), 64)
+		wanted := !given || err != nil || q > 0
+		switch name = strings.TrimSpace(name); name {
+		case "identity":
+			plain = wanted
+		case "gzip":
+			zipped = wanted
+		case "*":
+			others = wanted
+		}
+		said[name] = true
+	}
+	if said["*"] && !said["identity"] {
+		plain = others
+	}
+	if said["*"] && !said["gzip"] {
+		zipped = others
+	}
+	return plain, zipped
 }
 
 // gzipAskedFor tells a client's choice from what HTTP libraries always send:

@@ -137,6 +137,10 @@ func TestDownload(t *testing.T) {
 		{"range", "a", []string{"Range", "bytes=2-4"}, 206, "234"},
 		{"not modified", "a", []string{"If-Modified-Since", h.Get("Last-Modified")}, 304, ""},
 		{"a list of encodings is not a wish", "a", []string{"Accept-Encoding", "gzip, deflate"}, 200, "0123456789"},
+		{"refuses what nobody has", "a", []string{"Accept-Encoding", "br, identity;q=0"}, 406, ""},
+		{"refuses everything", "a", []string{"Accept-Encoding", "*;q=0"}, 406, ""},
+		{"refuses all but one", "a", []string{"Accept-Encoding", "*;q=0, identity"}, 200, "0123456789"},
+		{"refuses gzip", "a", []string{"Accept-Encoding", "gzip;q=0"}, 200, "0123456789"},
 		{"empty", "empty", nil, 200, ""},
 		{"missing", "b", nil, 404, ""},
 		{"directory", ".", nil, 400, ""},
@@ -171,13 +175,15 @@ func TestDownload(t *testing.T) {
 func TestDownloadGzip(t *testing.T) {
 	m := newMachine(t)
 	os.WriteFile(filepath.Join(m.home, "a"), []byte("hello"), 0o644)
-	_, body, h := m.do("GET", at("a"), "", "Accept-Encoding", "gzip")
-	z, err := gzip.NewReader(strings.NewReader(body))
-	if err != nil || h.Get("Content-Encoding") != "gzip" {
-		t.Fatal(err, h)
-	}
-	if data, err := io.ReadAll(z); err != nil || string(data) != "hello" {
-		t.Error(string(data), err)
+	for _, asked := range []string{"gzip", "gzip, identity;q=0", "br, *;q=0, gzip;q=0.5"} {
+		_, body, h := m.do("GET", at("a"), "", "Accept-Encoding", asked)
+		z, err := gzip.NewReader(strings.NewReader(body))
+		if err != nil || h.Get("Content-Encoding") != "gzip" {
+			t.Fatal(asked, err, h)
+		}
+		if data, err := io.ReadAll(z); err != nil || string(data) != "hello" {
+			t.Error(asked, string(data), err)
+		}
 	}
 }
 
