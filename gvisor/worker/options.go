@@ -2,6 +2,9 @@ package worker
 
 import (
 	"fmt"
+	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"gvisor.dev/gvisor/runsc/config"
 	"gvisor.dev/gvisor/runsc/flag"
@@ -26,6 +29,7 @@ func options(c *protocol.Create) (*config.Config, error) {
 		"gofer-network-namespace":  c.NetNS,
 		"overlay2":                 "none", // the root is a disk of its own
 		"directfs":                 "true",
+		"dcache":                   strconv.Itoa(cachedNames()),
 		"host-settings":            "ignore", // never change the host's sysctls
 		"sidecar-usage-policy":     "STRICT",
 		"ignore-cgroups":           "true",
@@ -61,4 +65,19 @@ func useBinaries(binDir string) {
 	gvisorbinaries.GvisorSentry.Name = "atoll-sandbox"
 	gvisorbinaries.GvisorSentryPrewarmer.Name = "atoll-prewarm"
 	specutils.ExePath = binDir + "/atoll-prewarm"
+}
+
+// cachedNames is how many files nothing has open whose names and attributes a
+// guest's kernel keeps. Each is a file of the host that it has open; where it
+// may open no more it drops none, the guest's next open fails. So they get a part of
+// what the host allows. With gVisor's own 1000 git status of 4000 files took 150 ms
+// each time, and takes 40. Each costs 4 KiB of what a machine may use beyond
+// its memory, which is why they are not more.
+func cachedNames() int {
+	const least, most = 1000, 4096
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return least
+	}
+	return int(max(least, min(most, files.Cur/4)))
 }

@@ -32,14 +32,16 @@ type diskWork struct {
 	row  string
 	unit string // what is counted by the second, or ms for the whole
 	cold bool   // the host's cache is emptied first
+	warm bool   // done once before, so that all is cached that can be
 }
 
 var diskWorks = []diskWork{
-	{"write", "sprite's disk: write 512 MiB, synced", "MiB/s", false},
-	{"read", "sprite's disk: read 512 MiB, nothing cached", "MiB/s", true},
-	{"git", "sprite's disk: git status of 20,000 files", "ms", false},
-	{"pip", "sprite's disk: pip install of 20 wheels", "ms", false},
-	{"sqlite", "sprite's disk: SQLite commits", "1/s", false},
+	{"write", "sprite's disk: write 512 MiB, synced", "MiB/s", false, false},
+	{"read", "sprite's disk: read 512 MiB, nothing cached", "MiB/s", true, false},
+	{"git", "sprite's disk: git status of 20,000 files, nothing cached", "ms", true, false},
+	{"git", "sprite's disk: git status of 20,000 files", "ms", false, true},
+	{"pip", "sprite's disk: pip install of 20 wheels", "ms", false, false},
+	{"sqlite", "sprite's disk: SQLite commits", "1/s", false, false},
 }
 
 // figure is what the script's answer comes to.
@@ -66,6 +68,11 @@ func onDisk(runs int, run func(work string) ([]byte, error)) (figures, error) {
 			if w.cold {
 				syscall.Sync()
 				if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+					return nil, err
+				}
+			}
+			if w.warm {
+				if _, err := run(w.name); err != nil {
 					return nil, err
 				}
 			}
