@@ -68,9 +68,13 @@ func (n *session) info(owner bool) sessionInfo {
 }
 
 // serve sends the client what the session writes, until its end or ctx's. The
-// exit has been told when it returns without an error.
+// exit has been told, or is held back with what was written last, when it
+// returns without an error.
 func (c *client) serve(ctx context.Context) (code int, err error) {
 	if err := c.socket.writeJSON(ctx, c.session.info(c.owner)); err != nil {
+		return 0, err
+	}
+	if err := c.socket.send(); err != nil {
 		return 0, err
 	}
 	quiet := time.NewTicker(keepaliveEvery)
@@ -84,6 +88,7 @@ func (c *client) serve(ctx context.Context) (code int, err error) {
 	for {
 		select {
 		case <-c.place.wake:
+			c.socket.hold()
 			more, err := c.forward(ctx, replay)
 			replay = false
 			if err != nil {
@@ -92,6 +97,9 @@ func (c *client) serve(ctx context.Context) (code int, err error) {
 			if !more {
 				<-c.session.ended
 				return c.session.code, c.tellExit(ctx, c.session.code)
+			}
+			if err := c.socket.send(); err != nil {
+				return 0, err
 			}
 			quiet.Reset(keepaliveEvery)
 		case <-look.C:

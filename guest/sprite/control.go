@@ -215,6 +215,7 @@ func (c *controlConn) exec(ctx context.Context, prefixed bool, values url.Values
 		case errors.Is(err, errSlow):
 			c.fail(ctx, prefixed, err)
 		}
+		c.socket.send() // the exit and what follows it at once
 	}()
 	return nil
 }

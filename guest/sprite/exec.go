@@ -40,7 +40,7 @@ func (s *Server) run(w http.ResponseWriter, r *http.Request, request *request) {
 		return
 	}
 	w.Header().Set("X-Sprite-Capabilities", "signal")
-	k, err := s.accept(w, r, 0)
+	k, err := s.acceptHeld(w, r, 0)
 	if err != nil {
 		s.leave(n, place)
 		n.stop(syscall.SIGKILL)
@@ -61,7 +61,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, request *request
 		writeError(w, http.StatusServiceUnavailable, err)
 		return
 	}
-	k, acceptErr := s.accept(w, r, 0)
+	k, acceptErr := s.acceptHeld(w, r, 0)
 	if acceptErr != nil {
 		return
 	}
@@ -154,7 +154,7 @@ func (s *Server) attachTo(w http.ResponseWriter, r *http.Request, request *reque
 		return
 	}
 	w.Header().Set("X-Sprite-Capabilities", "signal")
-	k, err := s.accept(w, r, 0)
+	k, err := s.acceptHeld(w, r, 0)
 	if err != nil {
 		return
 	}

@@ -2,10 +2,12 @@ package sprite
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -30,6 +32,9 @@ const (
 
 // socket is a WebSocket with a client. One goroutine reads; any may write.
 //
+// What is written one after the other at its beginning and its end goes out at
+// once: each write costs every hop on the way as much as a long one.
+//
 // It takes two things out of the library's hands. Answers to pings wait for
 // their turn among the messages: the library gives up a connection whose client
 // does not read for five seconds, where we wait. And at the end the client is
@@ -43,24 +48,76 @@ type socket struct {
 	pong    []byte     // to be written when writing is free
 }
 
-// quietConn is a connection that can be made to write nothing more.
+// maxHeld bounds what a connection holds back, in bytes.
+const maxHeld = 16 << 10
+
+// quietConn is a connection that can hold back what is written, and be made to
+// write nothing more.
 type quietConn struct {
 	net.Conn
 	quiet atomic.Bool
+
+	mu      sync.Mutex
+	holding bool
+	held    []byte
 }
 
 func (c *quietConn) Write(p []byte) (int, error) {
 	if c.quiet.Load() {
 		return len(p), nil
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.holding && len(c.held)+len(p) <= maxHeld {
+		c.held = append(c.held, p...)
+		return len(p), nil
+	}
+	if err := c.flush(); err != nil {
+		return 0, err
+	}
 	return c.Conn.Write(p)
 }
 
-// taker hands the connection of a request over with buffers of a size.
+// flush writes what was held back; mu is held.
+func (c *quietConn) flush() error {
+	held := c.held
+	if c.held = nil; len(held) == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(held)
+	return err
+}
+
+// hold has the connection keep what is written until release.
+func (c *quietConn) hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.holding = true
+}
+
+func (c *quietConn) release() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.holding = false
+	return c.flush()
+}
+
+// taker hands the connection of a request over with buffers of a size. The
+// answer to the upgrade is the first that the connection holds back.
 type taker struct {
 	http.ResponseWriter
 	buffer int
 	conn   *quietConn
+	status int
+}
+
+// WriteHeader takes the head of the upgrade's answer, or passes on another.
+func (t *taker) WriteHeader(status int) {
+	if status == http.StatusSwitchingProtocols {
+		t.status = status
+		return
+	}
+	t.ResponseWriter.WriteHeader(status)
 }
 
 func (t *taker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -68,7 +125,12 @@ func (t *taker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	t.conn = &quietConn{Conn: conn}
+	t.conn = &quietConn{Conn: conn, holding: true}
+	var head bytes.Buffer
+	fmt.Fprintf(&head, "HTTP/1.1 %d %s\r\n", t.status, http.StatusText(t.status))
+	t.Header().Write(&head) // a buffer takes everything
+	head.WriteString("\r\n")
+	t.conn.Write(head.Bytes()) // held back
 	reader, writer := buffered.Reader, bufio.NewWriterSize(t.conn, 4<<10)
 	if t.buffer > reader.Size() {
 		early, err := reader.Peek(reader.Buffered())
@@ -89,6 +151,16 @@ func wantsSocket(r *http.Request) bool {
 // accept makes a WebSocket of a request, or has answered it with what is wrong.
 // Origins do not matter: the host has asked for a token.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, buffer int) (*socket, error) {
+	k, err := s.acceptHeld(w, r, buffer)
+	if err == nil {
+		k.send() // who does not hear it has left
+	}
+	return k, err
+}
+
+// acceptHeld is accept, but nothing is sent, the answer to the request neither,
+// until send is called.
+func (s *Server) acceptHeld(w http.ResponseWriter, r *http.Request, buffer int) (*socket, error) {
 	if !wantsSocket(r) {
 		err := errors.New("this route is a WebSocket: ask for Upgrade: websocket")
 		writeError(w, http.StatusBadRequest, err)
@@ -158,6 +230,12 @@ func (k *socket) writeJSON(ctx context.Context, message any) error {
 	return k.write(ctx, websocket.MessageText, data)
 }
 
+// hold keeps messages back until send, if they are few.
+func (k *socket) hold() { k.conn.hold() }
+
+// send sends what was kept back.
+func (k *socket) send() error { return k.conn.release() }
+
 // read returns the next message. Its reader must be read to the end.
 func (k *socket) read(ctx context.Context) (websocket.MessageType, io.Reader, error) {
 	return k.ws.Reader(ctx)
@@ -185,6 +263,7 @@ func (k *socket) bye(code websocket.StatusCode, reason string, done <-chan struc
 	defer timer.Stop()
 	k.writing.Lock()
 	k.conn.Write(frame)
+	k.conn.release()         // who does not hear it has left
 	k.conn.quiet.Store(true) // nothing comes behind a close frame
 	k.unlock()
 	<-done
