@@ -21,7 +21,7 @@ func (d *Door) callHandler(id string) http.Handler {
 			}
 			m, err := d.engine.Get(id)
 			if err == nil {
-				err = h(w, r, m)
+				err = byName(h(w, r, m), m)
 			}
 			if err != nil {
 				d.writeError(w, r, err)

@@ -141,7 +141,7 @@ func (d *Door) createCheckpoint(w http.ResponseWriter, r *http.Request, _ caller
 	spec := machine.CheckpointSpec{Comment: strings.ToValidUTF8(body.Comment, "\uFFFD"), Memory: body.Memory}
 	c, err := d.engine.CreateCheckpoint(context.WithoutCancel(r.Context()), m.ID, spec)
 	if err != nil {
-		out.write(d.failure(r.Context(), "checkpoint", err))
+		out.write(d.failure(r.Context(), "checkpoint", byName(err, m)))
 		return nil
 	}
 	out.write(d.say("info", "  ID: %s", c.ID))
@@ -161,7 +161,7 @@ func (d *Door) restoreCheckpoint(w http.ResponseWriter, r *http.Request, c calle
 	out := newLines(w)
 	out.write(d.say("info", "Restoring from checkpoint %s...", id))
 	if _, err := d.engine.RestoreCheckpoint(context.WithoutCancel(r.Context()), m.ID, id); err != nil {
-		out.write(d.failure(r.Context(), "restore", err))
+		out.write(d.failure(r.Context(), "restore", byName(err, m)))
 		return nil
 	}
 	out.write(d.say("info", "Sprite started from its restored disk"))

@@ -56,6 +56,8 @@ func (d *Door) create(w http.ResponseWriter, r *http.Request, c caller) error {
 		return d.tooMany(c, err)
 	case errors.Is(err, machine.ErrConflict): // another create was quicker
 		return alreadyThere(body.Name)
+	case err != nil && spec.From != nil:
+		return byName(err, machine.Machine{ID: spec.From.Machine, Name: body.From.Sprite})
 	case err != nil:
 		return err
 	}

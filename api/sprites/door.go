@@ -184,7 +184,7 @@ func (d *Door) spriteRoute(method, path, class string, h spriteHandler) {
 			return err
 		}
 		observe.SetMachine(r.Context(), m.ID)
-		return h(w, r, c, m)
+		return byName(h(w, r, c, m), m)
 	})
 }
 

@@ -111,6 +111,19 @@ func codeOf(status int) string {
 	return "invalid_request"
 }
 
+// byName has an error call a sprite by its name where the rooms below, which
+// know machines, use its id.
+func byName(err error, m machine.Machine) error {
+	if err == nil {
+		return nil
+	}
+	if p := *problemOf(err); m.Name != "" && strings.Contains(p.Message, m.ID) {
+		p.Message = strings.ReplaceAll(p.Message, m.ID, m.Name)
+		return &p
+	}
+	return err
+}
+
 // explain is problemOf with a message in any case: what the server failed at
 // goes to its log.
 func (d *Door) explain(ctx context.Context, what string, err error) *problem {

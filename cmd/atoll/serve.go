@@ -173,10 +173,7 @@ func (s *server) handler() (http.Handler, error) {
 		Engine: s.engine, Daemon: s.edge, Accounts: s.accounts, URL: s.spriteURL,
 		Idle: s.config.SpriteIdle, CreatesPerMinute: s.config.Creates, Bundle: s.bundle, Logger: s.log,
 	})
-	mux.Handle("/v1/sprites", s.sprites)
-	mux.Handle("/v1/sprites/", s.sprites)
-	mux.Handle("/v1/organizations", s.sprites)
-	mux.Handle("/v1/organizations/", s.sprites)
+	mux.Handle("/v1/", s.sprites)
 	mux.Handle("/usage", s.usageDoor())
 	mux.Handle("/usage/", s.usageDoor())
 	s.door = e2b.New(e2b.Config{Engine: s.engine, Accounts: s.accounts, Domain: s.domain(), Logger: s.log})
