@@ -53,8 +53,8 @@ func (n *networkConfig) checkLater() error {
 // laterRoutes answers the operations that later versions bring.
 func (d *Door) laterRoutes() {
 	for what, patterns := range map[string][]string{
-		"changing the state of nodes": {"POST /nodes/{nodeID}"},
-		"building templates": {
+		"changing the state of nodes is": {"POST /nodes/{nodeID}"},
+		"building templates is": {
 			"POST /templates", "POST /v2/templates", "POST /v3/templates", "POST /templates/{templateID}",
 			"PATCH /templates/{templateID}", "PATCH /v2/templates/{templateID}",
 			"GET /templates/{templateID}/files/{hash}",
@@ -62,9 +62,9 @@ func (d *Door) laterRoutes() {
 			"GET /templates/{templateID}/builds/{buildID}/status", "GET /templates/{templateID}/builds/{buildID}/logs",
 			"POST /admin/teams/{teamID}/builds/cancel",
 		},
-		"tags of templates": {"POST /templates/tags", "DELETE /templates/tags"},
-		"volumes":           {"GET /volumes", "POST /volumes", "GET /volumes/{volumeID}", "DELETE /volumes/{volumeID}"},
-		"secrets": {
+		"tags of templates are": {"POST /templates/tags", "DELETE /templates/tags"},
+		"volumes are":           {"GET /volumes", "POST /volumes", "GET /volumes/{volumeID}", "DELETE /volumes/{volumeID}"},
+		"secrets are": {
 			"GET /secrets", "POST /secrets", "GET /secrets/{secretID}", "POST /secrets/{secretID}", "DELETE /secrets/{secretID}",
 		},
 	} {
@@ -81,9 +81,9 @@ func laterAccess(pattern string) access {
 	return aTeam
 }
 
-// notYet answers one operation of a later version.
+// notYet answers one operation of a later version; what comes with its verb.
 func (d *Door) notYet(what string) handler {
 	return func(http.ResponseWriter, *http.Request, caller) error {
-		return &problem{status: http.StatusNotImplemented, code: "not_available", message: what + " is not available in this version of Atoll"}
+		return &problem{status: http.StatusNotImplemented, code: "not_available", message: what + " not available in this version of Atoll"}
 	}
 }

@@ -3,7 +3,8 @@
 import { test, before, after, describe } from 'node:test'
 import assert from 'node:assert/strict'
 import {
-  AuthenticationError, InvalidArgumentError, Sandbox, SandboxError, SandboxNotFoundError, TimeoutError,
+  AuthenticationError, BuildError, InvalidArgumentError, Sandbox, SandboxError, SandboxNotFoundError, Secret,
+  SecretError, Template, TemplateError, TimeoutError, Volume, VolumeError,
 } from 'e2b'
 import { api, apiKey, openByHeaders, bodyOf, rpc, until } from './helpers.mjs'
 
@@ -74,6 +75,17 @@ describe('wrong requests', () => {
     await refused(Sandbox.create({ volumeMounts: { '/data': 'some-volume' } }), /volume/i)
     await refused(Sandbox.create({ network: { rules: { 'example.com': [{ transform: { headers: { a: 'b' } } }] } } }), /rules/i)
     await refused(Sandbox.create({ network: { egressProxy: { address: 'proxy.example.com:1080' } } }), /proxy/i)
+  })
+
+  test('so do the other classes of the SDK, each with its error', async () => {
+    const later = (kind, words) => (e) => e instanceof kind && words.test(e.message) && /501/.test(e.message)
+    await assert.rejects(Volume.list(), later(VolumeError, /volumes are not available/))
+    await assert.rejects(Volume.create('data'), later(VolumeError, /volumes are not available/))
+    await assert.rejects(Secret.list().nextItems(), later(SecretError, /secrets are not available/))
+    await assert.rejects(Template.build(Template().fromBaseImage(), 'mine'), later(BuildError, /building templates is not/))
+    await assert.rejects(Template.assignTags('base:default', 'v1'), later(TemplateError, /tags of templates are not/))
+    assert.equal(await Template.exists('base'), true)
+    assert.equal(await Template.exists('no-such-template'), false)
   })
 
   test('nothing was made by all of this', async () => {
