@@ -92,9 +92,7 @@ func (e *Engine) checkpoint(ctx context.Context, m *instance, c Checkpoint, memo
 	}
 	c, err := e.keepDisk(ctx, m, c, memory)
 	if record.State == Running {
-		if resumed := e.runtime.Resume(ctx, record.ID); resumed != nil {
-			err = errors.Join(err, fmt.Errorf("let the guest go on: %w", resumed))
-		}
+		err = errors.Join(err, e.goOn(ctx, m))
 	}
 	if err != nil {
 		return c, errors.Join(err, e.disks.Remove(ctx, checkpointTree(c.Machine, c.ID)))

@@ -128,7 +128,7 @@ func (e *Engine) capture(ctx context.Context, m *instance, tree string) (Machine
 	if err := e.disks.Flush(ctx, machineTrees+record.ID); err != nil {
 		return record, Image{}, fmt.Errorf("bring the disk to rest: %w", err)
 	}
-	image, err := e.captureStill(ctx, m.live(), tree)
+	image, err := e.captureStill(ctx, m, tree)
 	if err != nil {
 		return record, Image{}, errors.Join(err, e.disks.Remove(ctx, tree))
 	}
@@ -140,14 +140,13 @@ func (e *Engine) capture(ctx context.Context, m *instance, tree string) (Machine
 }
 
 // captureStill is the part of capture for which the guest stands still.
-func (e *Engine) captureStill(ctx context.Context, g *guest, tree string) (image gvisor.Image, err error) {
+func (e *Engine) captureStill(ctx context.Context, m *instance, tree string) (image gvisor.Image, err error) {
+	g := m.live()
 	if err := e.runtime.Pause(ctx, g.id); err != nil {
 		return image, fmt.Errorf("stop the guest: %w", err)
 	}
 	defer func() {
-		if resumed := e.runtime.Resume(ctx, g.id); resumed != nil {
-			err = errors.Join(err, fmt.Errorf("let the guest go on: %w", resumed))
-		}
+		err = errors.Join(err, e.goOn(ctx, m))
 	}()
 	if _, err := e.disks.Clone(ctx, machineTrees+g.id, tree, disk.CloneOptions{}); err != nil {
 		return image, fmt.Errorf("copy the disk: %w", err)

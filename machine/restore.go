@@ -104,7 +104,7 @@ func (e *Engine) keepBefore(ctx context.Context, m *instance, c Checkpoint, stag
 		}
 		defer func() {
 			if err != nil {
-				e.goOn(ctx, m)
+				err = errors.Join(err, e.goOn(ctx, m))
 			}
 		}()
 	}

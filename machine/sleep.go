@@ -104,7 +104,8 @@ func (e *Engine) pause(ctx context.Context, m *instance, diskOnly bool, reason s
 
 // store writes a machine to the disk: its memory, or nothing but what it has
 // written to its files. The guest is left, standing still, for the caller to
-// keep or to let go. On an error the machine is as it was.
+// keep or to let go. On an error the machine is as it was, or has no guest any
+// more that could go on.
 func (e *Engine) store(ctx context.Context, m *instance, memory bool, reason string, edit func(*Machine)) (err error) {
 	record, g := m.record(), m.live()
 	wasRunning := record.State == Running
@@ -116,7 +117,7 @@ func (e *Engine) store(ctx context.Context, m *instance, memory bool, reason str
 	}
 	defer func() {
 		if err != nil && wasRunning {
-			e.goOn(ctx, m)
+			err = errors.Join(err, e.goOn(ctx, m))
 		}
 	}()
 	image, err := e.writeDown(ctx, record, memory)
@@ -153,15 +154,31 @@ func (e *Engine) sumUpImage(m *instance) {
 	}
 }
 
-// goOn lets a guest run again that could not be put to sleep.
-func (e *Engine) goOn(ctx context.Context, m *instance) {
-	g := m.live()
-	if err := e.runtime.Resume(ctx, g.id); err != nil {
-		// Its watch ends the machine if the guest is gone.
-		e.log.Error("a machine that could not be put to sleep stands still", "machine", g.id, "error", err)
-		return
+// goOn lets the guest of a machine that runs go on after it was stopped. One
+// that does not is given up. It is done whether there is time left or not.
+func (e *Engine) goOn(ctx context.Context, m *instance) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	if err := e.runtime.Resume(ctx, m.live().id); err != nil {
+		return e.giveUp(ctx, m, err)
 	}
 	m.connect()
+	return nil
+}
+
+// giveUp ends a guest that does not go on: it would stand still for ever, and
+// look as if it were busy. A lasting machine is booted by the next use, any other
+// ends. It returns what its owner is told.
+func (e *Engine) giveUp(ctx context.Context, m *instance, why error) error {
+	record := m.record()
+	e.log.Error("a guest did not go on and is ended", "machine", record.ID, "error", why)
+	var err error
+	if record.Lifecycle.Lasting {
+		err = e.lieDown(ctx, m, ReasonStuck, ReasonStuck)
+	} else {
+		err = e.end(ctx, m, ReasonStuck)
+	}
+	return errors.Join(fmt.Errorf("let the guest go on: %w", why), err)
 }
 
 // writeDown brings what a machine's guest, which stands still, has in its files
@@ -292,10 +309,7 @@ func (e *Engine) freeze(ctx context.Context, m *instance) error {
 		return fmt.Errorf("stop the guest: %w", err)
 	}
 	if err := e.move(ctx, m, Frozen, ReasonIdle, nil); err != nil {
-		if resumed := e.runtime.Resume(ctx, g.id); resumed != nil {
-			e.log.Error("a machine that could not be frozen stands still", "machine", g.id, "error", resumed)
-		}
-		return err
+		return errors.Join(err, e.goOn(ctx, m))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ const (
 	ReasonMemory  = "out of memory"    // the host ended it at its memory limit
 	ReasonLost    = "lost while the server was down"
 	ReasonStopped = "the server was stopped"
+	ReasonStuck   = "the guest did not go on after it was stopped"
 )
 
 // Reasons for which machines fall asleep and wake.

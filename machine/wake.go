@@ -125,7 +125,8 @@ func (r *Machine) timeLeft(spec ResumeSpec) time.Duration {
 }
 
 // thaw lets a guest go on that is still in memory. It reports false if that
-// guest is gone and the machine can be restored from its image instead.
+// guest is gone and the machine can be restored from its image instead, or, one
+// that is lasting, be booted.
 func (e *Engine) thaw(ctx context.Context, m *instance, reason string, awake func(*Machine)) (bool, error) {
 	record, g := m.record(), m.live()
 	if err := e.move(ctx, m, Running, reason, awake); err != nil {
@@ -136,7 +137,11 @@ func (e *Engine) thaw(ctx context.Context, m *instance, reason string, awake fun
 		return true, nil
 	}
 	if record.State == Frozen {
-		return false, fmt.Errorf("let the guest go on: %w", err)
+		err = e.giveUp(ctx, m, err)
+		if record.Lifecycle.Lasting && m.state() == Stored {
+			return false, nil // and it boots
+		}
+		return false, err
 	}
 	e.log.Warn("a machine that lingered in memory did not go on and is restored", "machine", g.id, "error", err)
 	return false, errors.Join(e.sleepAgain(ctx, m, record), e.letGo(ctx, m))
