@@ -2,10 +2,8 @@ package edge
 
 import (
 	"bytes"
-	_ "embed"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"net/http"
 	"strconv"
 	"strings"
@@ -178,41 +176,25 @@ func problemBadTarget(err error) *problem {
 	}
 }
 
-//go:embed page.html
-var pageText string
-
-var page = template.Must(template.New("page").Parse(pageText))
-
 // answerProblem writes a problem as a page to people and as JSON to programs.
+// A page may be shown in a frame: people see their programs in the frames of
+// tools, and there is nothing to press on it.
 func answerProblem(w http.ResponseWriter, r *http.Request, p *problem) {
-	var body bytes.Buffer
 	h := w.Header()
-	if wantsPage(r) {
-		h.Set("Content-Type", "text/html; charset=utf-8")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-		if err := page.Execute(&body, p); err != nil {
-			http.Error(w, p.Message, p.Code)
-			return
-		}
-	} else {
-		h.Set("Content-Type", "application/json; charset=utf-8")
-		if err := json.NewEncoder(&body).Encode(p); err != nil {
-			http.Error(w, p.Message, p.Code)
-			return
-		}
-	}
 	h.Set("Access-Control-Allow-Origin", "*") // let programs in browsers read the reason
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", strconv.Itoa(body.Len()))
-	if p.Code == http.StatusServiceUnavailable || p.Code == http.StatusTooManyRequests {
-		h.Set("Retry-After", "1")
+	if wantsPage(r) {
+		if err := answerPage(w, r, p.Code, problemPage, p, "; form-action 'none'"); err != nil {
+			http.Error(w, p.Message, p.Code)
+		}
+		return
 	}
-	w.WriteHeader(p.Code)
-	if r.Method != http.MethodHead {
-		// A client that is gone has no use for the rest.
-		_, _ = w.Write(body.Bytes())
+	var body bytes.Buffer
+	if err := json.NewEncoder(&body).Encode(p); err != nil {
+		http.Error(w, p.Message, p.Code)
+		return
 	}
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	answerBody(w, r, p.Code, body.Bytes())
 }
 
 // wantsPage reports whether a person looks at the answer: a browser that loads

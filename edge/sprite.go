@@ -1,12 +1,9 @@
 package edge
 
 import (
-	"bytes"
 	"context"
-	_ "embed"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"io"
 	"net/http"
 	"strconv"
@@ -86,7 +83,7 @@ func (e *Edge) serveSprite(w http.ResponseWriter, r *http.Request, m machine.Mac
 	}
 	if !e.visits.admit(r, m) {
 		if wantsPage(r) {
-			answerVisitPage(w, r, m, r.URL.RequestURI(), "")
+			answerVisitPage(w, r, m, http.StatusUnauthorized, r.URL.RequestURI(), "")
 			return
 		}
 		w.Header().Set("Www-Authenticate", "Bearer")
@@ -100,15 +97,19 @@ func (e *Edge) serveSprite(w http.ResponseWriter, r *http.Request, m machine.Mac
 func (e *Edge) enterVisitor(w http.ResponseWriter, r *http.Request, m machine.Machine) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxVisitForm)
 	next := localPath(r.PostFormValue("next"))
-	token := strings.TrimSpace(r.PostFormValue("token"))
-	key := ""
-	if v := e.visits.Visitors; v != nil && len(token) <= maxToken && sameOrigin(r) {
-		if key = v.Key(token); key != "" && !v.Member(m, key) {
-			key = ""
-		}
+	if !e.visits.wrong.mayTry(r) {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wrongEvery.Seconds())))
+		answerVisitPage(w, r, m, http.StatusTooManyRequests, next, "Too many wrong keys came from your address. Wait a minute and try again.")
+		return
 	}
+	if !sameOrigin(r) {
+		answerVisitPage(w, r, m, http.StatusForbidden, next, "The key came from a page of another site, and was not looked at.")
+		return
+	}
+	key := e.visits.keyFor(m, strings.TrimSpace(r.PostFormValue("token")))
 	if key == "" {
-		answerVisitPage(w, r, m, next, "This token does not open this sprite. It must be an API key of the team that the sprite belongs to.")
+		e.visits.wrong.count(r)
+		answerVisitPage(w, r, m, http.StatusUnauthorized, next, "This key does not open this sprite. It must be an API key of the team that the sprite belongs to.")
 		return
 	}
 	e.visits.remember(w, r, m, key)
@@ -116,29 +117,13 @@ func (e *Edge) enterVisitor(w http.ResponseWriter, r *http.Request, m machine.Ma
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
-//go:embed visit.html
-var visitText string
-
-var visitPage = template.Must(template.New("visit").Parse(visitText))
-
-// answerVisitPage asks a person for a token.
-func answerVisitPage(w http.ResponseWriter, r *http.Request, m machine.Machine, next, wrong string) {
-	var body bytes.Buffer
-	err := visitPage.Execute(&body, map[string]string{"Name": m.Name, "Action": visitPath, "Next": next, "Wrong": wrong})
-	if err != nil {
-		http.Error(w, "this sprite is private", http.StatusUnauthorized)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", strconv.Itoa(body.Len()))
-	w.WriteHeader(http.StatusUnauthorized)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body.Bytes()) // a client that is gone has no use for it
+// answerVisitPage asks a person for a token, and says what was wrong with the
+// one before. It does not bound where its form may lead (form-action): Chromium
+// holds the pages to it that follow, and the sprite's own may lead elsewhere.
+func answerVisitPage(w http.ResponseWriter, r *http.Request, m machine.Machine, status int, next, wrong string) {
+	words := map[string]string{"Name": m.Name, "Action": visitPath, "Next": next, "Wrong": wrong}
+	if err := answerPage(w, r, status, visitPage, words, "; frame-ancestors 'none'"); err != nil {
+		http.Error(w, "this sprite is private", status)
 	}
 }
 
@@ -153,7 +138,10 @@ func answerSprite(w http.ResponseWriter, r *http.Request, p *problem) {
 	answerProblem(w, r, &q)
 }
 
-var spriteWords = strings.NewReplacer("sandbox", "sprite", "Sandbox", "Sprite").Replace
+var spriteWords = strings.NewReplacer(
+	"Check that the server uses the port in this page's address.",
+	"Requests go to the service that has an HTTP port, or else to port 8080.",
+	"sandbox", "sprite", "Sandbox", "Sprite").Replace
 
 func problemVisitor(t target) *problem {
 	return &problem{

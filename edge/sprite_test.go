@@ -107,6 +107,8 @@ func TestSpriteURLNeedsAMember(t *testing.T) {
 		"a member":                {[]string{"Authorization", "Bearer secret-of-us"}, 200},
 		"a member's browser":      {[]string{"Cookie", visitCookie + "=" + h.cookie(h.sprite(), "key-us")}, 200},
 		"another sprite's cookie": {[]string{"Cookie", visitCookie + "=" + h.cookie(machine.Machine{ID: testID}, "key-us")}, 401},
+		"a link":                  {[]string{"Cookie", visitCookie + "=" + h.cookie(h.sprite(), "key-us"), "Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, 200},
+		"a frame of another page": {[]string{"Cookie", visitCookie + "=" + h.cookie(h.sprite(), "key-us"), "Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, 401},
 		"a page of another site":  {[]string{"Cookie", visitCookie + "=" + h.cookie(h.sprite(), "key-us"), "Origin", "http://evil.atoll.test"}, 401},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -161,6 +163,10 @@ func TestPeopleShowTheirTokenOnce(t *testing.T) {
 	res, page := h.get("http://web.atoll.test/deep/page?x=<1>", browser...)
 	if res.StatusCode != 401 || !strings.Contains(page, `action="/.atoll/visit"`) || !strings.Contains(page, `value="/deep/page?x=&lt;1&gt;"`) && !strings.Contains(page, "/deep/page?x=%3C1%3E") {
 		t.Fatalf("status %d, page %s", res.StatusCode, page)
+	}
+	if policy := res.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe") ||
+		res.Header.Get("Cache-Control") != "no-store" || res.Header.Get("Referrer-Policy") == "" {
+		t.Errorf("headers %v", res.Header)
 	}
 	show := func(token, next string) *http.Response {
 		form := url.Values{"token": {token}, "next": {next}}.Encode()

@@ -34,16 +34,20 @@ const (
 	// visitPath is where the page on which people show their token sends it.
 	visitPath = "/.atoll/visit"
 	// maxVisitForm bounds what that page sends, in bytes.
-	maxVisitForm = 8 << 10
+	maxVisitForm = 32 << 10
 	// maxToken bounds what is taken for a token.
 	maxToken = 512
+	// maxNext bounds the path to which a visitor is led; it may be three times
+	// as long in the form.
+	maxNext = 8 << 10
 )
 
 // visits tells who may visit sprites, and remembers people by a cookie.
 type visits struct {
 	Visitors
-	key []byte
-	now func() time.Time
+	key   []byte
+	now   func() time.Time
+	wrong *wrongTokens
 }
 
 func newVisits(v Visitors, key []byte) visits {
@@ -51,7 +55,7 @@ func newVisits(v Visitors, key []byte) visits {
 		key = make([]byte, 32)
 		rand.Read(key) // ends the program rather than fail
 	}
-	return visits{Visitors: v, key: key, now: time.Now}
+	return visits{Visitors: v, key: key, now: time.Now, wrong: &wrongTokens{now: time.Now}}
 }
 
 // admit reports whether the request may go to the sprite, and takes from it
@@ -74,6 +78,18 @@ func (v visits) admit(r *http.Request, m machine.Machine) bool {
 		may = may || sameOrigin(r) && v.remembers(m, value)
 	}
 	return may
+}
+
+// keyFor returns the id of the API key that a token is, if it opens the sprite.
+func (v visits) keyFor(m machine.Machine, token string) string {
+	if v.Visitors == nil || len(token) > maxToken {
+		return ""
+	}
+	key := v.Key(token)
+	if key == "" || !v.Member(m, key) {
+		return ""
+	}
+	return key
 }
 
 // remember gives the visitor a cookie for this sprite's host alone.
@@ -136,12 +152,14 @@ func takeCookies(r *http.Request, name string) (values []string) {
 }
 
 // sameOrigin reports whether a request comes from a page of the host that it
-// is for, or from no page.
+// is for, or from no page, or is somebody's who follows a link to it. What
+// another page shows in a frame is that page's request.
 func sameOrigin(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	if origin == "" {
 		site := r.Header.Get("Sec-Fetch-Site")
-		return site == "" || site == "same-origin" || site == "none" || r.Header.Get("Sec-Fetch-Mode") == "navigate"
+		return site == "" || site == "same-origin" || site == "none" ||
+			r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 	}
 	u, err := url.Parse(origin)
 	return err == nil && strings.EqualFold(u.Host, r.Host)
@@ -154,7 +172,7 @@ func overTLS(r *http.Request) bool {
 
 // localPath is where on the same host a visitor wanted to go.
 func localPath(s string) string {
-	if len(s) > 2048 || !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") || strings.ContainsAny(s, "\\\r\n\t") {
+	if len(s) > maxNext || !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") || strings.ContainsAny(s, "\\\r\n\t") {
 		return "/"
 	}
 	return s
