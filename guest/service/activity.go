@@ -64,7 +64,7 @@ func (a *activity) send() {
 	a.sending.Lock()
 	defer a.sending.Unlock()
 	a.mu.Lock()
-	a.planned, a.sent = false, time.Now()
+	a.planned = false
 	now, until, told := time.Now().Round(0), a.touched, a.told
 	a.mu.Unlock()
 	if held := a.tasks.until(); held.After(until) {
@@ -76,6 +76,9 @@ func (a *activity) send() {
 	if until == now && !told || !a.calls.isConnected() {
 		return
 	}
+	a.mu.Lock()
+	a.sent = time.Now() // what told nobody anything holds no other up
+	a.mu.Unlock()
 	body, err := json.Marshal(wire.Activity{Until: until.UTC().Format(time.RFC3339Nano)})
 	if err != nil {
 		return // no such time

@@ -267,6 +267,30 @@ func TestActivityIsReported(t *testing.T) {
 	}
 }
 
+// A sprite that is given a task the moment its host has connected says so at
+// once, or it might be asleep by then.
+func TestFirstTaskIsReportedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.server.activity.pause = time.Hour
+	reported := make(chan struct{}, 8)
+	w.dial(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == wire.CallActivity {
+			reported <- struct{}{}
+		}
+	}))
+	eventually(t, "the host is connected, and had nothing to hear", func() bool {
+		w.server.activity.mu.Lock()
+		defer w.server.activity.mu.Unlock()
+		return w.server.calls.isConnected() && !w.server.activity.planned
+	})
+	w.asks("POST", "/v1/tasks", `{"name":"first"}`)
+	select {
+	case <-reported:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the task was not reported")
+	}
+}
+
 func TestPolicyIsUpToDate(t *testing.T) {
 	w := newWorld(t)
 	is := func(want string) func() bool {
