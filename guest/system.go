@@ -12,8 +12,12 @@ import (
 )
 
 // PrepareSystem mounts what a first process's children need and the machine's
-// image or kernel has not mounted yet.
+// image or kernel has not mounted yet, and takes the kernel's file system off
+// /tmp.
 func PrepareSystem() error {
+	if err := uncoverTmp("/tmp"); err != nil {
+		return err
+	}
 	mounts := []struct {
 		probe, source, target, kind, data string
 		flags                             uintptr
@@ -36,6 +40,30 @@ func PrepareSystem() error {
 		if err := os.Symlink("pts/ptmx", "/dev/ptmx"); err != nil {
 			return fmt.Errorf("link /dev/ptmx: %w", err)
 		}
+	}
+	return nil
+}
+
+// uncoverTmp brings the disk's own dir to light. gVisor mounts memory over an
+// empty /tmp, so that a build or an upload of some size there would end the
+// machine, and a sleep that keeps the disk alone would lose what is in it.
+func uncoverTmp(dir string) error {
+	var fs unix.Statfs_t
+	switch err := unix.Statfs(dir, &fs); {
+	case errors.Is(err, unix.ENOENT):
+	case err != nil:
+		return fmt.Errorf("look at %s: %w", dir, err)
+	case fs.Type == unix.TMPFS_MAGIC:
+		// EINVAL: nothing is mounted there; the machine's disk itself is memory.
+		if err := unix.Unmount(dir, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("take the memory off %s: %w", dir, err)
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make %s: %w", dir, err)
+	}
+	if err := os.Chmod(dir, os.ModeSticky|0o777); err != nil {
+		return fmt.Errorf("open %s to all users: %w", dir, err)
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package test
 
 import (
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,4 +79,16 @@ func TestSleepTakesWhatDiffers(t *testing.T) {
 		t.Fatalf("%d are left, %v", len(all), err)
 	}
 	until(t, "the disk to be given back", func() bool { return poolUsed(t) < min(before, asleep)+20*mib })
+}
+
+// TestTmpIsOnTheDisk: what is in /tmp takes no memory, and sleeps with the disk.
+func TestTmpIsOnTheDisk(t *testing.T) {
+	s := up(t)
+	b := s.create(time.Hour)
+	b.must(`[ "$(stat -c %d /)" = "$(stat -c %d /tmp)" ] && [ "$(stat -c %a /tmp)" = 1777 ]`)
+	more := (b.now().MemoryMB + 200) * mib
+	b.must(fmt.Sprintf("head -c %d /dev/zero > /tmp/large", more))
+	if got := strings.TrimSpace(b.must("stat -c %s /tmp/large")); got != fmt.Sprint(more) {
+		t.Errorf("/tmp/large has %s bytes, want %d", got, more)
+	}
 }
