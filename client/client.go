@@ -140,6 +140,14 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 	return told, nil
 }
 
+// fetch sends a call and returns what it is answered with.
+func fetch[T any](ctx context.Context, c *Client, k call) (T, error) {
+	var out T
+	k.out = &out
+	_, err := c.do(ctx, k)
+	return out, err
+}
+
 // open sends a call and returns the answer, whose body the caller closes.
 // Answers outside 2xx become an *Error.
 func (c *Client) open(ctx context.Context, k call) (*http.Response, error) {

@@ -30,9 +30,7 @@ type APIKey struct {
 
 // Keys lists the team's API keys.
 func (c *Client) Keys(ctx context.Context) ([]APIKey, error) {
-	var k []APIKey
-	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"api-keys"}, out: &k})
-	return k, err
+	return fetch[[]APIKey](ctx, c, call{method: http.MethodGet, path: []string{"api-keys"}})
 }
 
 // CreateKey makes a key. Its value is in the answer and nowhere else.
@@ -40,9 +38,7 @@ func (c *Client) CreateKey(ctx context.Context, name string) (APIKey, error) {
 	in := struct {
 		Name string `json:"name"`
 	}{name}
-	var k APIKey
-	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"api-keys"}, in: in, out: &k})
-	return k, err
+	return fetch[APIKey](ctx, c, call{method: http.MethodPost, path: []string{"api-keys"}, in: in})
 }
 
 // DeleteKey makes a key worthless.

@@ -73,9 +73,7 @@ type AutoResume struct {
 
 // Create makes a sandbox and returns once it answers.
 func (c *Client) Create(ctx context.Context, n NewSandbox) (Sandbox, error) {
-	var s Sandbox
-	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"sandboxes"}, in: n, out: &s})
-	return s, err
+	return fetch[Sandbox](ctx, c, call{method: http.MethodPost, path: []string{"sandboxes"}, in: n})
 }
 
 // ListFilter narrows List; its zero value lists all.
@@ -107,9 +105,7 @@ func (c *Client) List(ctx context.Context, f ListFilter) ([]Sandbox, error) {
 
 // Get returns one sandbox with its tokens.
 func (c *Client) Get(ctx context.Context, id string) (Sandbox, error) {
-	var s Sandbox
-	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"sandboxes", id}, out: &s})
-	return s, err
+	return fetch[Sandbox](ctx, c, call{method: http.MethodGet, path: []string{"sandboxes", id}})
 }
 
 // Kill ends a sandbox.
@@ -152,7 +148,5 @@ func (c *Client) Metrics(ctx context.Context, id string, from, to time.Time) ([]
 	if !to.IsZero() {
 		q.Set("end", strconv.FormatInt(to.Unix(), 10))
 	}
-	var m []Metric
-	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"sandboxes", id, "metrics"}, query: q, out: &m})
-	return m, err
+	return fetch[[]Metric](ctx, c, call{method: http.MethodGet, path: []string{"sandboxes", id, "metrics"}, query: q})
 }

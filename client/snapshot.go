@@ -27,9 +27,7 @@ func (c *Client) Snapshot(ctx context.Context, id, name string) (Snapshot, error
 	in := struct {
 		Name string `json:"name,omitempty"`
 	}{name}
-	var s Snapshot
-	_, err := c.do(ctx, call{method: http.MethodPost, path: []string{"sandboxes", id, "snapshots"}, in: in, out: &s})
-	return s, err
+	return fetch[Snapshot](ctx, c, call{method: http.MethodPost, path: []string{"sandboxes", id, "snapshots"}, in: in})
 }
 
 // SnapshotFilter narrows Snapshots; its zero value lists all.

@@ -88,9 +88,7 @@ type SpriteUpdate struct {
 
 // CreateSprite makes a sprite and returns once it is there.
 func (c *Client) CreateSprite(ctx context.Context, n NewSprite) (Sprite, error) {
-	var s Sprite
-	_, err := c.do(ctx, call{sprites: true, method: http.MethodPost, path: spritePath(), in: n, out: &s})
-	return s, err
+	return fetch[Sprite](ctx, c, call{sprites: true, method: http.MethodPost, path: spritePath(), in: n})
 }
 
 // SpriteOrg is the organisation that the key belongs to, and how many of its
@@ -155,16 +153,12 @@ func (c *Client) WatchSprites(ctx context.Context, prefix string, f func(SpriteC
 
 // Sprite returns one sprite. To ask does not wake it.
 func (c *Client) Sprite(ctx context.Context, name string) (Sprite, error) {
-	var s Sprite
-	_, err := c.do(ctx, call{sprites: true, method: http.MethodGet, path: spritePath(name), out: &s})
-	return s, err
+	return fetch[Sprite](ctx, c, call{sprites: true, method: http.MethodGet, path: spritePath(name)})
 }
 
 // UpdateSprite changes a sprite's settings.
 func (c *Client) UpdateSprite(ctx context.Context, name string, u SpriteUpdate) (Sprite, error) {
-	var s Sprite
-	_, err := c.do(ctx, call{sprites: true, method: http.MethodPut, path: spritePath(name), in: u, out: &s})
-	return s, err
+	return fetch[Sprite](ctx, c, call{sprites: true, method: http.MethodPut, path: spritePath(name), in: u})
 }
 
 // DeleteSprite removes a sprite, its disk and its checkpoints for ever.

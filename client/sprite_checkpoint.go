@@ -95,19 +95,12 @@ func (g *SpriteGuest) Checkpoints(ctx context.Context, auto bool) ([]Checkpoint,
 	if auto {
 		k.query = url.Values{"includeAuto": {"true"}}
 	}
-	var all []Checkpoint
-	k.out = &all
-	_, err := g.c.do(ctx, k)
-	return all, err
+	return fetch[[]Checkpoint](ctx, g.c, k)
 }
 
 // CheckpointInfo returns one checkpoint.
 func (g *SpriteGuest) CheckpointInfo(ctx context.Context, id string) (Checkpoint, error) {
-	var cp Checkpoint
-	k := g.call(http.MethodGet, "checkpoints", id)
-	k.out = &cp
-	_, err := g.c.do(ctx, k)
-	return cp, err
+	return fetch[Checkpoint](ctx, g.c, g.call(http.MethodGet, "checkpoints", id))
 }
 
 // DeleteCheckpoint removes a checkpoint for ever.

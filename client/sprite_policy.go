@@ -19,11 +19,7 @@ type NetworkPolicy struct {
 
 // NetworkPolicy returns the policy in force.
 func (g *SpriteGuest) NetworkPolicy(ctx context.Context) (NetworkPolicy, error) {
-	var p NetworkPolicy
-	k := g.call(http.MethodGet, "policy", "network")
-	k.out = &p
-	_, err := g.c.do(ctx, k)
-	return p, err
+	return fetch[NetworkPolicy](ctx, g.c, g.call(http.MethodGet, "policy", "network"))
 }
 
 // SetNetworkPolicy replaces the policy. It holds at once.

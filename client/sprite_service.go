@@ -54,20 +54,12 @@ type ServiceEvent struct {
 
 // Services lists the sprite's services.
 func (g *SpriteGuest) Services(ctx context.Context) ([]Service, error) {
-	var all []Service
-	k := g.call(http.MethodGet, "services")
-	k.out = &all
-	_, err := g.c.do(ctx, k)
-	return all, err
+	return fetch[[]Service](ctx, g.c, g.call(http.MethodGet, "services"))
 }
 
 // Service returns one service.
 func (g *SpriteGuest) Service(ctx context.Context, name string) (Service, error) {
-	var s Service
-	k := g.call(http.MethodGet, "services", name)
-	k.out = &s
-	_, err := g.c.do(ctx, k)
-	return s, err
+	return fetch[Service](ctx, g.c, g.call(http.MethodGet, "services", name))
 }
 
 // PutService makes or replaces a service, starts it, and tells f what it does

@@ -25,7 +25,5 @@ type Template struct {
 
 // Templates lists the templates that the team may use.
 func (c *Client) Templates(ctx context.Context) ([]Template, error) {
-	var t []Template
-	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"templates"}, out: &t})
-	return t, err
+	return fetch[[]Template](ctx, c, call{method: http.MethodGet, path: []string{"templates"}})
 }

@@ -99,14 +99,10 @@ func (c *Client) Usage(ctx context.Context, uq UsageQuery) (UsageReport, error) 
 			q.Set(name, t.UTC().Format(time.RFC3339))
 		}
 	}
-	var out UsageReport
-	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"usage"}, query: q, out: &out})
-	return out, err
+	return fetch[UsageReport](ctx, c, call{method: http.MethodGet, path: []string{"usage"}, query: q})
 }
 
 // Prices returns the server's table of prices.
 func (c *Client) Prices(ctx context.Context) (Prices, error) {
-	var out Prices
-	_, err := c.do(ctx, call{method: http.MethodGet, path: []string{"usage", "plans"}, out: &out})
-	return out, err
+	return fetch[Prices](ctx, c, call{method: http.MethodGet, path: []string{"usage", "plans"}})
 }

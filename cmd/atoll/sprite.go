@@ -185,15 +185,21 @@ func (s *sprites) connect(ctx context.Context) (*client.Client, error) {
 
 // chosen connects, and returns the way into the sprite that the command is for.
 func (s *sprites) chosen(ctx context.Context) (*client.Client, *client.SpriteGuest, error) {
-	name, err := s.choose("")
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := s.connect(ctx)
+	c, name, err := s.named(ctx, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	return c, c.SpriteGuest(name), nil
+}
+
+// named is the sprite of a command that may be told its name, with a client.
+func (s *sprites) named(ctx context.Context, args []string) (*client.Client, string, error) {
+	name, err := s.choose(word(args))
+	if err != nil {
+		return nil, "", err
+	}
+	c, err := s.connect(ctx)
+	return c, name, err
 }
 
 // word is the only argument of a command that may have one.

@@ -205,11 +205,7 @@ func newSpriteDestroy(s *sprites) *cobra.Command {
 		Args: atMost("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Not the folder's unless a person is there to see its name.
-			name, err := s.choose(word(args))
-			if err != nil {
-				return err
-			}
-			c, err := s.connect(cmd.Context())
+			c, name, err := s.named(cmd.Context(), args)
 			if err != nil {
 				return err
 			}

@@ -145,11 +145,7 @@ func newSpriteInfo(s *sprites) *cobra.Command {
   atoll sprite info -s web --json`,
 		Args: atMost("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := s.choose(word(args))
-			if err != nil {
-				return err
-			}
-			c, err := s.connect(cmd.Context())
+			c, name, err := s.named(cmd.Context(), args)
 			if err != nil {
 				return err
 			}

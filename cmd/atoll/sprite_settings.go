@@ -291,11 +291,7 @@ func spriteAct(s *sprites, verb, short, doing, done, long string, act func(*clie
 		Example: "  atoll sprite " + verb + "\n  atoll sprite " + verb + " -s web",
 		Args:    atMost("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name, err := s.choose(word(args))
-			if err != nil {
-				return err
-			}
-			c, err := s.connect(cmd.Context())
+			c, name, err := s.named(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
