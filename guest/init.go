@@ -135,7 +135,7 @@ func (s *Server) apply(in *wire.Init, control string) error {
 			next.nameservers = in.Nameservers
 		}
 	}
-	slow := s.config.SystemSettings || in.Sprite != nil || s.refresh != nil
+	slow := s.config.SystemSettings || in.Sprite != nil
 	if slow {
 		next.settled = make(chan struct{})
 	}
@@ -158,9 +158,6 @@ func (s *Server) settle(in *wire.Init, before, now *settingsCopy) {
 	}
 	if in.Copy && s.config.SystemSettings {
 		s.reseed()
-	}
-	if s.refresh != nil {
-		s.refresh()
 	}
 }
 

@@ -64,10 +64,6 @@ func (s *Server) KernelFolder() (string, error) {
 	return workdir("", s.settings.get().workdir, user), nil
 }
 
-// OnSettings has f called each time after the host has given settings. It must
-// be called before Serve.
-func (s *Server) OnSettings(f func()) { s.refresh = f }
-
 // Environment returns the variables that init gave; the map never changes.
 func (s *Server) Environment() map[string]string { return s.settings.get().envs }
 

@@ -52,8 +52,6 @@ type Server struct {
 	cpu        cpuSampler
 	services   *service.Server
 	http       *http.Server
-	// refresh is called when the host has given settings.
-	refresh func()
 	// connections are those of http and of tunnels.
 	connections *connections
 	// mounted are the routes of other packages, which belong to the host.

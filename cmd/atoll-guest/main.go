@@ -108,7 +108,6 @@ func serveKernels(server *guest.Server, log *guest.Log) *kernel.Server {
 	if kernels == nil {
 		return nil
 	}
-	server.OnSettings(kernels.Refresh)
 	listener, err := net.Listen("tcp", ":"+strconv.Itoa(wire.KernelPort))
 	if err != nil {
 		log.Write("error", "the code interpreter does not start", "error", err.Error())

@@ -162,14 +162,12 @@ func (c *runContext) ready() bool {
 	return c.process != nil && c.process.alive()
 }
 
-// environment returns code to run before and after a client's, so that the
-// machine's variables are as they are now, and those of the execution hold
-// while it runs.
-func (c *runContext) environment(during map[string]string) (before, after string, err error) {
+// changes returns the machine's variables that the kernel does not have yet,
+// and takes it that the kernel gets them.
+func (c *runContext) changes() (changed map[string]string) {
 	now := c.host.Environment()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var changed map[string]string
 	for key, value := range now {
 		if old, ok := c.applied[key]; ok && old == value {
 			continue
@@ -183,27 +181,27 @@ func (c *runContext) environment(during map[string]string) (before, after string
 		changed[key] = value
 	}
 	c.applied = now
-	if len(changed) == 0 && len(during) == 0 {
-		return "", "", nil
-	}
-	return environmentCode(c.language, changed, during)
+	return changed
 }
 
-// refresh gives the kernel the machine's variables if it runs nothing.
-func (c *runContext) refresh() {
-	if !c.turn.try() {
-		return // whoever has the turn does it
+// parts returns what the kernel is to run for a client: the code, and what
+// sees to it that the machine's variables are as they are now and those of the
+// execution hold while it runs.
+func (c *runContext) parts(p *process, in *executeRequest) ([]part, error) {
+	changed := c.changes()
+	if p.grants {
+		w := &wishes{Set: changed, During: in.Env, Trial: in.Trial}
+		if len(w.Set) == 0 && len(w.During) == 0 && !w.Trial {
+			w = nil
+		}
+		return []part{{code: in.Code, wishes: w}}, nil
 	}
-	defer c.turn.release()
-	c.mu.Lock()
-	p := c.process
-	c.mu.Unlock()
-	if p == nil || !p.alive() {
-		return
+	code := in.Code
+	if in.Trial {
+		code = "" // leaves no trace in any kernel
 	}
-	if before, _, err := c.environment(nil); err == nil {
-		p.runSilently(before)
-	}
+	before, after, err := environmentCode(c.language, changed, in.Env)
+	return surround(before, code, after, c.spec.publishesLate()), err
 }
 
 // setHurry says how a write to the current client is ended early.

@@ -31,6 +31,9 @@ func checkEnvironment(vars map[string]string) error {
 // others until the code in after has run. What it keeps meanwhile is where no
 // program looks.
 func environmentCode(language string, set, during map[string]string) (before, after string, err error) {
+	if len(set) == 0 && len(during) == 0 {
+		return "", "", nil
+	}
 	switch language {
 	case "python":
 		return pythonEnvironment(set, during)

@@ -2,8 +2,6 @@ package kernel_test
 
 import (
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -139,18 +137,22 @@ func TestTheMachinesVariablesReachRunningKernels(t *testing.T) {
 	w.expect("import os; os.environ['GIVEN']", "later")
 	w.expect("os.environ['GIVEN'] = 'changed'; 1", "1")
 	w.expect("os.environ['GIVEN']", "changed")
-
-	// They are there before the next code runs.
-	w.expect(`import threading, time
-def watch():
-    while 'SOON' not in os.environ: time.sleep(0.01)
-    open(os.environ['SOON'], 'x').close()
-threading.Thread(target=watch, daemon=True).start(); 1`, "1")
-	soon := filepath.Join(w.home, "soon")
-	init = newRequest(t, `{"envVars":{"SOON":"`+soon+`"}}`)
+	init = newRequest(t, `{"envVars":{"GIVEN":"again","MORE":"1"}}`)
 	w.host.Handler().ServeHTTP(init.recorder, init.request)
-	eventually(t, "a kernel that runs nothing has the new variable", func() bool {
-		_, err := os.Stat(soon)
-		return err == nil
-	})
+	w.run("", request{"env_vars": request{"GIVEN": "once"}})
+	w.expect("os.environ['GIVEN'], os.environ['MORE']", "('again', '1')")
+}
+
+func TestTrialLeavesNoTrace(t *testing.T) {
+	w := newWorld(t, "")
+	w.run("1")
+	for _, code := range []string{"1+1", "a = 1; a", "", "1/0", "def f(:", "raise SystemExit"} {
+		w.run(code, request{"trial": true, "env_vars": request{"TRIED": "1"}})
+	}
+	w.expect("(len(In), len(Out), [k for k in globals() if k in ('a', 'f', '_2', '_i3')], __import__('os').environ.get('TRIED'))", "(3, 1, [], None)")
+	w.expect("3", "3")
+	w.expect("_ + 1", "4")
+	if o := w.run("1"); o.count != 5 {
+		t.Errorf("trials are counted: %d", o.count)
+	}
 }

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/json"
 	"fmt"
 	"sync"
 )
@@ -25,6 +26,8 @@ type execution struct {
 	failed         bool
 	// failure is the content of a reply that tells of an error.
 	failure []byte
+	// refused is set when the last request failed.
+	refused bool
 	// messages counts what came.
 	messages int
 }
@@ -36,6 +39,28 @@ type part struct {
 	// barrier is no code but a question, whose answer comes when all that
 	// came before has been published.
 	barrier bool
+	// wishes go along with the code, to kernels that grant them.
+	wishes *wishes
+}
+
+// wishes are what our prelude does around code. They are in the metadata of the
+// request, so they cost no request of their own.
+type wishes struct {
+	// Set are variables to set for good, During those for this code alone.
+	Set    map[string]string `json:"set,omitempty"`
+	During map[string]string `json:"during,omitempty"`
+	// Trial has the kernel forget the code: no count, history or result shows it.
+	Trial bool `json:"trial,omitempty"`
+}
+
+// metadata returns wishes as the prelude reads them.
+func (w *wishes) metadata() ([]byte, error) {
+	if w == nil {
+		return nil, nil
+	}
+	return json.Marshal(struct {
+		Wishes *wishes `json:"atoll"`
+	}{w})
 }
 
 // request returns the kind and the content of a part's message.
@@ -60,11 +85,15 @@ func (p *process) begin(parts ...part) (*execution, error) {
 		if err != nil {
 			return nil, err
 		}
+		metadata, err := part.wishes.metadata()
+		if err != nil {
+			return nil, err
+		}
 		e.last = p.session.next()
 		if !part.silent && !part.barrier {
 			e.id = e.last
 		}
-		messages[i] = p.session.encode(p.sign, e.last, kind, content)
+		messages[i] = p.session.encode(p.sign, e.last, kind, metadata, content)
 	}
 	p.current.Store(e)
 	for _, frames := range messages {
@@ -163,7 +192,8 @@ func (e *execution) replied(m *message) {
 		}
 	}
 	if m.parent == e.last {
-		e.finish(func() { e.answered = true })
+		refused := stringField(m.content, "status") != "ok"
+		e.finish(func() { e.answered, e.refused = true, refused })
 	}
 }
 

@@ -97,12 +97,15 @@ func (s *session) next() string {
 	return s.id + "_" + strconv.FormatUint(s.count, 10)
 }
 
-// encode returns the frames of a request.
-func (s *session) encode(sign *signer, id, kind string, content []byte) [][]byte {
+// encode returns the frames of a request; metadata is JSON, or nil.
+func (s *session) encode(sign *signer, id, kind string, metadata, content []byte) [][]byte {
 	header := fmt.Appendf(nil, `{"msg_id":%q,"session":%q,"username":"user","date":%q,"msg_type":%q,"version":%q}`,
 		id, s.id, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), kind, protocolVersion)
 	empty := []byte("{}")
-	return [][]byte{[]byte(delimiter), sign.sign(header, empty, empty, content), header, empty, empty, content}
+	if metadata == nil {
+		metadata = empty
+	}
+	return [][]byte{[]byte(delimiter), sign.sign(header, empty, metadata, content), header, empty, metadata, content}
 }
 
 // executeContent returns the content of an execute_request.

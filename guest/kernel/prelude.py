@@ -28,11 +28,12 @@ def _prelude():
     from ipykernel.iostream import OutStream
 
     if hasattr(OutStream, "_rotate_buffers"):
-        write = OutStream.write
+        write, flush = OutStream.write, OutStream.flush
         forked = []
         os.register_at_fork(after_in_child=lambda: forked.append(True))
 
         def write_quickly(self, text):
+            self._unflushed = True
             if forked or type(text) is not str or self.echo is not None or self.pub_thread is None:
                 return write(self, text)
             parent = self.parent_header
@@ -45,7 +46,17 @@ def _prelude():
                 self._schedule_flush()
             return len(text)
 
-        OutStream.write = write_quickly
+        # A flush wakes another thread and waits for it, and there are four of
+        # them in each execution.
+        def flush_what_is_there(self):
+            if not forked and not self.__dict__.get("_unflushed", True) and not self._flush_pending:
+                return
+            self._unflushed = False
+            flush(self)
+
+        OutStream.write, OutStream.flush = write_quickly, flush_what_is_there
+        # Then messages are in order without a nap before the answer.
+        kernel._execute_sleep = 0
 
     # Text with lone surrogates would be lost, with all that is sent beside it.
     pack = kernel.session.pack
@@ -58,11 +69,20 @@ def _prelude():
 
     kernel.session.pack = pack_anything
 
-    # A file for the history of all sessions costs writes at every execution.
-    shell.history_manager.enabled = False
+    # A file for the history of all sessions costs writes at every execution,
+    # and what would be written to it is kept without one, too.
+    history = shell.history_manager
+    history.enabled = False
+    shell.events.register("post_execute", lambda: history.db_input_cache.clear())
+
+    # Signatures of requests are kept, to refuse those that come again.
+    kernel.session.digest_history_size = 1 << 10
 
     # IPython 9 keeps all output for as long as the kernel lives.
     class Nothing(dict):
+        def __setitem__(self, count, value):
+            pass
+
         def __missing__(self, count):
             return []
 
@@ -71,7 +91,7 @@ def _prelude():
 
     if hasattr(shell, "_tee"):
         shell._tee = lambda channel: contextlib.nullcontext()
-        shell.history_manager.outputs = Nothing()
+        shell.history_manager.outputs = shell.history_manager.exceptions = Nothing()
 
         # What it had put there for the code that is running now.
         def restore():
@@ -89,9 +109,77 @@ def _prelude():
     thread.schedule(lambda: thread.socket.setsockopt(zmq.XPUB_NODROP, 1))
 
 
+# What is wished for comes in the metadata of the code that it is for: variables
+# of the environment, and that nothing is to show that the code ran.
+def _wishes():
+    import contextlib
+    import gc
+    import os
+
+    shell = get_ipython()
+    kernel = shell.kernel
+    history, hook = shell.history_manager, shell.displayhook
+
+    @contextlib.contextmanager
+    def variables(values):
+        before = {name: os.environ.get(name) for name in values}
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+    attributes = {
+        shell: ("execution_count", "last_execution_result", "last_execution_succeeded"),
+        history: ("_i", "_ii", "_iii", "_i00"),
+        hook: ("_", "__", "___"),
+    }
+
+    @contextlib.contextmanager
+    def trial():
+        values = [(o, name, getattr(o, name)) for o, names in attributes.items() for name in names if hasattr(o, name)]
+        lists = [(kept, len(kept)) for kept in (history.input_hist_parsed, history.input_hist_raw)]
+        dicts = [(kept, dict(kept)) for kept in (shell.user_ns, shell.user_ns_hidden, shell.user_ns["_oh"])]
+        if shell.execution_count == 1:
+            gc.freeze()  # what is there stays, and nobody need look through it again
+        try:
+            yield
+        finally:
+            for o, name, value in values:
+                setattr(o, name, value)
+            for kept, length in lists:
+                del kept[length:]
+            for kept, before in dicts:
+                kept.clear()
+                kept.update(before)
+
+    execute = kernel.do_execute
+
+    async def do_execute(*args, **kwargs):
+        wishes = kernel.get_parent("shell").get("metadata", {}).get("atoll")
+        if not wishes:
+            return await execute(*args, **kwargs)
+        with contextlib.ExitStack() as stack:
+            if wishes.get("trial"):
+                stack.enter_context(trial())
+            os.environ.update(wishes.get("set", {}))
+            stack.enter_context(variables(wishes.get("during", {})))
+            return await execute(*args, **kwargs)
+
+    kernel.do_execute = do_execute
+
+
 try:
     _prelude()
 except Exception:
     pass  # a kernel of another make goes without
 finally:
     del _prelude
+try:
+    _wishes()  # fails in such a kernel, and is told so
+finally:
+    del _wishes

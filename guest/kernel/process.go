@@ -54,6 +54,9 @@ type process struct {
 
 	shell, control, iopub *socket
 
+	// grants says that the kernel does what is wished for along with code.
+	grants bool
+
 	// current is the execution whose messages are wanted.
 	current atomic.Pointer[execution]
 	// heard is closed at the kernel's first iopub message, answered at its
@@ -107,29 +110,33 @@ func launch(ctx context.Context, host Host, s *spec, dir string, env map[string]
 	}
 	go p.retire()
 	if strings.EqualFold(s.Kind, "python") {
-		p.runSilently(prelude)
+		p.grants = p.runSilently(prelude)
 	}
 	p.runSilently(s.Metadata.Atoll.Start)
 	return p, nil
 }
 
 // runSilently runs code of ours; what it says, or that it fails, is not for
-// clients. The caller has the context's turn.
-func (p *process) runSilently(code string) {
+// clients. It reports that it did not fail. The caller has the context's turn.
+func (p *process) runSilently(code string) bool {
 	if code == "" {
-		return
+		return true
 	}
 	e, err := p.begin(part{code: code, silent: true})
 	if err != nil {
-		return // it has ended, as who uses it will see
+		return false // it has ended, as who uses it will see
 	}
 	defer p.current.Store(nil)
 	defer e.output.close()
 	select {
 	case <-e.finished:
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return !e.refused
 	case <-p.drained:
 	case <-time.After(startTime):
 	}
+	return false
 }
 
 // retire waits for the kernel's end and frees what it held.
@@ -331,7 +338,7 @@ func (p *process) greet(ctx context.Context) error {
 
 // request sends one request.
 func (p *process) request(to *socket, id, kind string, content []byte) error {
-	return to.send(p.session.encode(p.sign, id, kind, content)...)
+	return to.send(p.session.encode(p.sign, id, kind, nil, content)...)
 }
 
 // read hands a socket's messages on until the kernel ends, or sends what is no

@@ -27,6 +27,9 @@ type executeRequest struct {
 	ContextID string            `json:"context_id"`
 	Language  string            `json:"language"`
 	Env       map[string]string `json:"env_vars"`
+	// Trial is ours: the code is tried out, and no count, history or variable
+	// shows it afterwards.
+	Trial bool `json:"trial"`
 }
 
 // execute runs code and streams what comes of it.
@@ -79,12 +82,12 @@ func (s *Server) run(ctx context.Context, c *runContext, a *answer, in *executeR
 	if ctx.Err() != nil {
 		return false // the client left while the kernel started
 	}
-	before, after, err := c.environment(in.Env)
+	parts, err := c.parts(p, in)
 	if err != nil {
 		a.fail("EnvironmentError", err)
 		return false
 	}
-	e, err := p.begin(surround(before, in.Code, after, c.spec.publishesLate())...)
+	e, err := p.begin(parts...)
 	if err != nil {
 		a.fail("KernelError", err)
 		return false

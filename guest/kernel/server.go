@@ -121,17 +121,6 @@ func New(config Config) (*Server, error) {
 	return s, nil
 }
 
-// Refresh gives the machine's variables to the kernel that most clients use,
-// the first that the template lists, so that its next execution starts with
-// the client's code. It returns at once.
-func (s *Server) Refresh() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.awaited) > 0 && !s.closed {
-		s.tasks.Go(s.awaited[0].refresh)
-	}
-}
-
 // Handler returns every route of the server.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()

@@ -90,7 +90,7 @@ func TestWhatIsNotZeroMQEndsTheConnection(t *testing.T) {
 func TestSignaturesAreChecked(t *testing.T) {
 	sign := newSigner([]byte("key"))
 	requests := &session{id: "s"}
-	frames := requests.encode(sign, "1", "status", []byte(`{}`))
+	frames := requests.encode(sign, "1", "status", nil, []byte(`{}`))
 	if m, err := sign.decode(append([][]byte{[]byte("topic")}, frames...)); err != nil || m.kind != "status" {
 		t.Fatalf("got %+v, %v", m, err)
 	}
@@ -109,7 +109,7 @@ func FuzzSocket(f *testing.F) {
 	f.Add(append(kernelGreeting("PUB"), "\x04\x01\x09\x05\x00\x06\x00"...))
 	f.Add([]byte{})
 	sign := newSigner([]byte("key"))
-	for _, frame := range (&session{id: "s"}).encode(sign, "1", "status", []byte(`{}`)) {
+	for _, frame := range (&session{id: "s"}).encode(sign, "1", "status", nil, []byte(`{}`)) {
 		f.Add(frame)
 	}
 	f.Fuzz(func(t *testing.T, sent []byte) {

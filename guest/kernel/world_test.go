@@ -98,7 +98,6 @@ func newWorld(t testing.TB, marker string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host.OnSettings(kernels.Refresh)
 	server := httptest.NewServer(kernels.Handler())
 	t.Cleanup(func() {
 		server.CloseClientConnections()
