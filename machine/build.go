@@ -55,17 +55,15 @@ const memoryFolder = "memory"
 const imageTrees = "images/"
 
 // loadTemplates makes the built-in templates known. The first is built here if
-// it is missing or not current; the others are built one after the other while
-// machines run already.
-func (e *Engine) loadTemplates(ctx context.Context) error {
-	var missing []builtin
+// it is missing or not current; the others that are come back, for buildMissing.
+func (e *Engine) loadTemplates(ctx context.Context) (missing []builtin, err error) {
 	for i, b := range builtins {
 		if !e.config.has(b.name) {
 			continue
 		}
 		_, there, err := e.builtRecord(ctx, b)
 		if err != nil {
-			return fmt.Errorf("template %q: %w", b.name, err)
+			return nil, fmt.Errorf("template %q: %w", b.name, err)
 		}
 		if !there && i > 0 {
 			missing = append(missing, b)
@@ -73,16 +71,13 @@ func (e *Engine) loadTemplates(ctx context.Context) error {
 			continue
 		}
 		if err := e.loadTemplate(ctx, b, e.config.Progress); err != nil {
-			return fmt.Errorf("template %q: %w", b.name, err)
+			return nil, fmt.Errorf("template %q: %w", b.name, err)
 		}
 	}
-	if len(missing) > 0 {
-		e.background.Go(func() { e.buildMissing(missing) })
-	}
-	return nil
+	return missing, nil
 }
 
-// buildMissing builds templates while machines run already.
+// buildMissing builds templates one after the other while machines run already.
 func (e *Engine) buildMissing(missing []builtin) {
 	for _, b := range missing {
 		err := e.loadTemplate(e.life, b, func(p Progress) { e.builds.report(b.name, p) })

@@ -47,7 +47,8 @@ func Open(ctx context.Context, config Config, records *store.Store, observer Obs
 	if err := e.openParts(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.loadTemplates(ctx); err != nil {
+	missing, err := e.loadTemplates(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if err := e.loadSnapshots(ctx); err != nil {
@@ -62,6 +63,9 @@ func Open(ctx context.Context, config Config, records *store.Store, observer Obs
 	if e.config.Meter != nil {
 		e.config.Meter.Keep()
 	}
+	// Builds begin here and not before: what nobody owns has been removed by now,
+	// and a guest that a template is made of has no record.
+	e.background.Go(func() { e.buildMissing(missing) })
 	e.background.Go(func() { e.keepSamples(e.life) })
 	e.background.Go(e.keepIdle)
 	e.background.Go(func() { e.sweepEnded(e.life) })
