@@ -13,6 +13,8 @@ const (
 	portsEvery = 400 * time.Millisecond
 	// portsShare is what part of the time may be spent with looking.
 	portsShare = 50
+	// portsAtLeast is how often they are looked at all the same.
+	portsAtLeast = 4 * time.Second
 	// portsQueue bounds the events that wait for one client.
 	portsQueue = 256
 )
@@ -91,7 +93,7 @@ func (p *portWatcher) run() {
 			return
 		}
 		p.mu.Unlock()
-		time.Sleep(max(portsEvery, took*portsShare))
+		time.Sleep(min(max(portsEvery, took*portsShare), portsAtLeast))
 	}
 }
 
