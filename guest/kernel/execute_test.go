@@ -89,7 +89,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		text   string
 	}{
 		{"/execute", request{"code": "1", "language": "cobol"}, 404, `"cobol". This sandbox has: broken, bymessage, overtcp, python`},
-		{"/execute", request{"code": "1", "language": "java"}, 404, "default-jdk-headless) and the PyPI package jjava"},
+		{"/execute", request{"code": "1", "language": "java"}, 404, "default-jdk-headless), and as root the PyPI package jjava"},
 		{"/execute", request{"code": "1", "language": "R"}, 404, "r-cran-irkernel"},
 		{"/execute", request{"code": "1", "language": "js"}, 404, "Deno"},
 		{"/contexts", request{"language": "cobol"}, 404, "This sandbox has"},

@@ -92,7 +92,7 @@ var advice = map[string]string{
 	"typescript": "install Deno and run 'deno jupyter --install', or the npm package tslab",
 	"bash":       "install the PyPI package bash_kernel",
 	"r":          "install R and IRkernel (Debian: r-cran-irkernel)",
-	"java":       "install a JDK (Debian: default-jdk-headless) and the PyPI package jjava",
+	"java":       "install a JDK (Debian: default-jdk-headless), and as root the PyPI package jjava",
 }
 
 // specs are the languages of this machine.
