@@ -160,6 +160,9 @@ func Open(ctx context.Context, cfg Config) (*Disk, error) {
 		lock.Close()
 		return nil, err
 	}
+	if err := tidyHolders(filepath.Join(d.root, "trees")); err != nil {
+		return nil, errors.Join(fmt.Errorf("tidy the disk directory: %w", err), d.Close(false))
+	}
 	return d, nil
 }
 

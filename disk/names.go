@@ -135,6 +135,28 @@ func tidyHolder(root, name string) {
 	}
 }
 
+// tidyHolders removes the holders without a tree that a process left which was
+// killed between the two steps of making a tree or of removing one.
+func tidyHolders(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() || e.Name() == treeEntry {
+			continue
+		}
+		holder := filepath.Join(dir, e.Name())
+		if err := tidyHolders(holder); err != nil {
+			return err
+		}
+		if err := unix.Rmdir(holder); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
+			return &os.PathError{Op: "rmdir", Path: holder, Err: err}
+		}
+	}
+	return nil
+}
+
 // treeNames walks the holders and returns the names of all trees at or below
 // prefix, sorted. It never enters a tree.
 func treeNames(ctx context.Context, trees, prefix string) ([]string, error) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -325,6 +326,12 @@ func TestReopenFindsTrees(t *testing.T) {
 				d := must(Open(t.Context(), cfg))(t)
 				path := must(d.Create(t.Context(), "a"))(t).Path
 				writeFile(t, path+"/f", "x")
+				must(d.Folder("kept/empty"))(t)
+				// As a killed process leaves them.
+				left := filepath.Join(d.root, "trees", "staging", "x")
+				if err := os.MkdirAll(left, 0o711); err != nil {
+					t.Fatal(err)
+				}
 				if _, err := Open(t.Context(), cfg); !errors.Is(err, ErrInUse) {
 					t.Errorf("second open: %v", err)
 				}
@@ -338,6 +345,12 @@ func TestReopenFindsTrees(t *testing.T) {
 				d = must(Open(context.Background(), cfg))(t)
 				if readFile(t, path+"/f") != "x" || d.Features().Driver != driver {
 					t.Errorf("after opening again with %+v", d.Features())
+				}
+				if _, err := os.Stat(filepath.Dir(left)); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("a directory without trees is still there: %v", err)
+				}
+				if got := must(d.Folders("kept"))(t); !slices.Equal(got, []string{"kept/empty"}) {
+					t.Errorf("there are the folders %v", got)
 				}
 				if err := d.Close(true); err != nil {
 					t.Fatal(err)

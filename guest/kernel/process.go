@@ -51,6 +51,7 @@ type process struct {
 	sign    *signer
 	words   *tail
 	output  *os.File
+	said    chan struct{} // closed when all of output is in words
 
 	shell, control, iopub *socket
 
@@ -102,6 +103,7 @@ func launch(ctx context.Context, host Host, s *spec, dir string, env map[string]
 	}
 	if err := p.connect(ctx, file); err != nil {
 		p.kill()
+		p.hearOut()
 		p.retire()
 		if words := p.words.String(); words != "" {
 			err = fmt.Errorf("%w; its last words: %s", err, words)
@@ -238,8 +240,11 @@ func (p *process) start(host Host, dir string, env map[string]string) error {
 		ours.Close()
 		return err
 	}
-	p.pid, p.output = pid, ours
-	go io.Copy(p.words, ours) // until cleanUp closes it
+	p.pid, p.output, p.said = pid, ours, make(chan struct{})
+	go func() {
+		io.Copy(p.words, ours) // until cleanUp closes it
+		close(p.said)
+	}()
 	go func() {
 		p.status = <-ended
 		// What it had started and left in its group goes too: it would hold
@@ -248,6 +253,16 @@ func (p *process) start(host Host, dir string, env map[string]string) error {
 		close(p.ended)
 	}()
 	return nil
+}
+
+// hearOut waits until what an ended kernel wrote is all there. A child that
+// lives on may hold the other end.
+func (p *process) hearOut() {
+	<-p.ended
+	select {
+	case <-p.said:
+	case <-time.After(drainTime):
+	}
 }
 
 // cleanUp frees what a kernel that has ended, or never began, holds.
