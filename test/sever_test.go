@@ -217,11 +217,13 @@ func TestTimersStandStill(t *testing.T) {
 	s := up(t, onDisk...)
 	b := s.create(time.Hour)
 	b.start("sleep 4; touch /tmp/done")
+	until(t, "it to sleep", func() bool { _, err := b.sh("grep -qx sleep /proc/[0-9]*/comm"); return err == nil })
 	asleep := time.Now()
 	b.pause()
 	until(t, "more than that time to pass", func() bool { return time.Since(asleep) > 5*time.Second })
 	b.resume()
 	awake := time.Now()
+	until(t, "a moment to pass", func() bool { return time.Since(awake) > time.Second })
 	if out := b.must("test -e /tmp/done && echo done || echo sleeping"); out != "sleeping" && time.Since(awake) < 2*time.Second {
 		t.Errorf("the command that sleeps is %s", out)
 	}

@@ -71,6 +71,15 @@ var edits = []edit{
 		elapsed := nowRealtime - t.saveRealtime
 `, `		elapsed = 0
 `},
+	// A sleep for some time lasts that long though the wall clock is set, as POSIX
+	// wants it. gVisor works out its end by the clock that was named, which for
+	// sleep(1) is the wall clock.
+	{"pkg/sentry/syscalls/linux/sys_time.go", `
+	dur := time.Duration(req.ToNsecCapped()) * time.Nanosecond
+`, `	if clockID == linux.CLOCK_REALTIME {
+		c = t.Kernel().MonotonicClock()
+	}
+`},
 	// Reading from a connection that did not survive is an error. Without this
 	// it is the end of the data, as if the other side had sent all there is.
 	{"pkg/tcpip/transport/tcp/endpoint_state.go", `
