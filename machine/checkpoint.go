@@ -53,14 +53,11 @@ func (e *Engine) CreateCheckpoint(ctx context.Context, id string, spec Checkpoin
 	if len(spec.Comment) > maxComment {
 		return Checkpoint{}, fmt.Errorf("%w: a comment may have %d bytes at most", ErrInvalid, maxComment)
 	}
-	if err := e.begin(); err != nil {
+	ctx, done, err := e.operate(ctx, m)
+	if err != nil {
 		return Checkpoint{}, err
 	}
-	defer e.creating.Done()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sleepTimeout)
-	defer cancel()
-	m.op.Lock()
-	defer m.op.Unlock()
+	defer done()
 	if spec.Memory && m.state() == Stored {
 		if err := e.wake(ctx, m, ResumeSpec{}, ReasonUsed); err != nil {
 			return Checkpoint{}, err

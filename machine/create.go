@@ -219,6 +219,21 @@ func (e *Engine) begin() error {
 	return nil
 }
 
+// operate begins work on a machine that is alone with it and is brought to its
+// end, in sleepTimeout at most, whether who asked waits or not. done ends it.
+func (e *Engine) operate(ctx context.Context, m *instance) (_ context.Context, done func(), err error) {
+	if err := e.begin(); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sleepTimeout)
+	m.op.Lock()
+	return ctx, func() {
+		m.op.Unlock()
+		cancel()
+		e.creating.Done()
+	}, nil
+}
+
 // reserve counts one more machine of the team, within its limit; 0 is no limit.
 // Whoever ends or pauses the machine, or fails to make it, gives the place back
 // with release.

@@ -31,14 +31,11 @@ func (e *Engine) Restart(ctx context.Context, id string) (Machine, error) {
 	if err != nil {
 		return Machine{}, err
 	}
-	if err := e.begin(); err != nil {
+	ctx, done, err := e.operate(ctx, m)
+	if err != nil {
 		return Machine{}, err
 	}
-	defer e.creating.Done()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sleepTimeout)
-	defer cancel()
-	m.op.Lock()
-	defer m.op.Unlock()
+	defer done()
 	record := m.record()
 	if record.State != Running && !record.State.Asleep() {
 		return Machine{}, fmt.Errorf("%w: machine %q is %s", ErrNotFound, id, record.State)

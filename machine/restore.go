@@ -28,14 +28,11 @@ func (e *Engine) RestoreCheckpoint(ctx context.Context, id, checkpoint string) (
 		return Machine{}, fmt.Errorf("%w: a checkpoint of machine %q is being restored already", ErrConflict, id)
 	}
 	defer m.restoring.Store(false)
-	if err := e.begin(); err != nil {
+	ctx, done, err := e.operate(ctx, m)
+	if err != nil {
 		return Machine{}, err
 	}
-	defer e.creating.Done()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sleepTimeout)
-	defer cancel()
-	m.op.Lock()
-	defer m.op.Unlock()
+	defer done()
 	c, err := m.checkpoint(checkpoint)
 	if err != nil {
 		return Machine{}, err

@@ -38,15 +38,11 @@ func (e *Engine) Pause(ctx context.Context, id string, diskOnly bool) (Machine, 
 	if err != nil {
 		return Machine{}, err
 	}
-	if err := e.begin(); err != nil {
+	ctx, done, err := e.operate(ctx, m)
+	if err != nil {
 		return Machine{}, err
 	}
-	defer e.creating.Done()
-	// Once begun it is brought to an end, whether the client waits or not.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sleepTimeout)
-	defer cancel()
-	m.op.Lock()
-	defer m.op.Unlock()
+	defer done()
 	if err := e.pause(ctx, m, diskOnly, ReasonPaused); err != nil {
 		return Machine{}, err
 	}

@@ -22,14 +22,11 @@ func (e *Engine) Resume(ctx context.Context, id string, spec ResumeSpec) (_ Mach
 	if limit := e.config.MaxTimeout; limit > 0 && spec.Timeout != nil && (*spec.Timeout <= 0 || *spec.Timeout > limit) {
 		return Machine{}, false, fmt.Errorf("%w: a machine may live for %s at most from now on", ErrInvalid, limit)
 	}
-	if err := e.begin(); err != nil {
+	ctx, done, err := e.operate(ctx, m)
+	if err != nil {
 		return Machine{}, false, err
 	}
-	defer e.creating.Done()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sleepTimeout)
-	defer cancel()
-	m.op.Lock()
-	defer m.op.Unlock()
+	defer done()
 	record := m.record()
 	if !record.Paused {
 		if record.State == Ending || record.State == Ended {

@@ -90,9 +90,11 @@ func TestADamagedImageIsRefused(t *testing.T) {
 	})
 }
 
-// imageFiles are the files of a paused sandbox's memory.
+// imageFiles are the files of a paused sandbox's memory, and all that is left of
+// it: a guest that still lingered would be resumed without a look at them.
 func imageFiles(t *testing.T, id string) []string {
 	t.Helper()
+	until(t, "its processes to end", func() bool { return killGuest(t, id) == 0 })
 	files, err := filepath.Glob(filepath.Join(imageFolder(id), "*"))
 	if err != nil || len(files) < 3 {
 		t.Fatalf("the image of %s has the files %v: %v", id, files, err)

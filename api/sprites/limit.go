@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/atoll-cloud/atoll/account"
 )
 
@@ -21,14 +23,8 @@ type rates struct {
 	limit int // creates in a window; 0 is no limit
 	now   func() time.Time
 
-	mu   sync.Mutex
-	used map[string]bucket // by team
-}
-
-// bucket is how many of a team's creates still count, at a moment.
-type bucket struct {
-	count float64
-	at    time.Time
+	mu    sync.Mutex
+	teams map[string]*rate.Limiter
 }
 
 // take counts one create, or returns what the client is told instead.
@@ -36,24 +32,31 @@ func (l *rates) take(team account.Team) error {
 	if l.limit == 0 {
 		return nil
 	}
+	now := l.now()
+	create := l.team(team).ReserveN(now, 1)
+	wait := create.DelayFrom(now)
+	if wait == 0 {
+		return nil
+	}
+	create.CancelAt(now)
+	// What follows is in whole seconds, for that is what clients read.
+	p := fail(http.StatusTooManyRequests, codeTooFast,
+		"this team makes sprites faster than %d a minute, which is its limit: try again later", l.limit)
+	p.Limit, p.Current, p.Window = l.limit, l.limit, int(limitWindow.Seconds())
+	p.RetryAfter = int(math.Ceil(wait.Seconds()))
+	return p
+}
+
+func (l *rates) team(team account.Team) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, each := l.now(), limitWindow.Seconds()/float64(l.limit)
-	b := l.used[team.ID]
-	if passed := now.Sub(b.at).Seconds(); passed > 0 { // not so where the clock was set back
-		b.count = max(b.count-passed/each, 0)
+	limiter := l.teams[team.ID]
+	if limiter == nil {
+		limiter = rate.NewLimiter(rate.Every(limitWindow/time.Duration(l.limit)), l.limit)
+		if l.teams == nil {
+			l.teams = map[string]*rate.Limiter{}
+		}
+		l.teams[team.ID] = limiter
 	}
-	if free := float64(l.limit) - b.count; free < 1 {
-		// What follows is in whole seconds, for that is what clients read.
-		p := fail(http.StatusTooManyRequests, codeTooFast,
-			"this team makes sprites faster than %d a minute, which is its limit: try again later", l.limit)
-		p.Limit, p.Current, p.Window = l.limit, l.limit, int(limitWindow.Seconds())
-		p.RetryAfter = max(int(math.Ceil((1-free)*each)), 1)
-		return p
-	}
-	if l.used == nil {
-		l.used = map[string]bucket{}
-	}
-	l.used[team.ID] = bucket{count: b.count + 1, at: now}
-	return nil
+	return limiter
 }
