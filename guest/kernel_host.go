@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atoll-cloud/atoll/guest/vfork"
 )
 
 // What the code interpreter (package kernel) needs of the daemon.
@@ -32,14 +34,10 @@ func (s *Server) StartKernel(args []string, env map[string]string, dir string, o
 		return 0, nil, err
 	}
 	defer unix.Close(null)
-	attr := &syscall.ProcAttr{
-		Dir: dir, Env: vars, Files: []uintptr{uintptr(null), output.Fd(), output.Fd()},
-		Sys: &syscall.SysProcAttr{Setsid: true},
-	}
-	if os.Geteuid() == 0 {
-		attr.Sys.Credential = &syscall.Credential{Uid: user.uid, Gid: user.gid, Groups: user.groups}
-	}
-	pid, status, err := s.spawner.start(program, args, attr)
+	pid, status, err := s.spawner.start(vfork.Program{
+		Path: program, Args: args, Env: vars, Dir: dir, User: credential(user),
+		Files: []uintptr{uintptr(null), output.Fd(), output.Fd()},
+	})
 	if err != nil {
 		return 0, nil, startError(program, err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/atoll-cloud/atoll/guest/vfork"
 	processpb "github.com/atoll-cloud/atoll/wire/process"
 )
 
@@ -29,11 +30,9 @@ var (
 // launch is a process about to be started: what it runs and its side of the
 // pipes.
 type launch struct {
-	path  string
-	args  []string
-	attr  *syscall.ProcAttr
-	stdin *os.File
-	tty   *os.File
+	program vfork.Program
+	stdin   *os.File
+	tty     *os.File
 	// outputs are our ends, read until their end.
 	outputs []output
 	// theirs are the child's ends, closed once it has them.
@@ -56,12 +55,12 @@ func (s *Server) startProcess(request *processpb.StartRequest, user *account) (*
 		l.abandon()
 		return nil, nil, fmt.Errorf("open the pipes of a process: %w", err)
 	}
-	pid, status, err := s.spawner.start(l.path, l.args, l.attr)
+	pid, status, err := s.spawner.start(l.program)
 	closeAll(l.theirs)
 	l.theirs = nil
 	if err != nil {
 		l.abandon()
-		return nil, nil, startError(l.path, err)
+		return nil, nil, startError(l.program.Path, err)
 	}
 	p := &process{
 		pid: uint32(pid), tag: request.Tag, config: request.Process, user: user.name,
@@ -70,7 +69,7 @@ func (s *Server) startProcess(request *processpb.StartRequest, user *account) (*
 	}
 	s.table.add(p)
 	s.log.Write("info", "process started", "pid", strconv.Itoa(pid), "user", user.name, "tag", request.GetTag(),
-		"command", strings.Join(l.args, " "))
+		"command", strings.Join(l.program.Args, " "))
 	r := p.out.join()
 	go s.follow(p, l.outputs, status)
 	return p, r, nil
@@ -124,11 +123,16 @@ func (s *Server) prepare(request *processpb.StartRequest, user *account) (*launc
 			return nil, fmt.Errorf("%w: an argument holds a NUL byte", errBadStart)
 		}
 	}
-	attr := &syscall.ProcAttr{Dir: cwd, Env: env, Sys: &syscall.SysProcAttr{Setsid: true}}
-	if os.Geteuid() == 0 {
-		attr.Sys.Credential = &syscall.Credential{Uid: user.uid, Gid: user.gid, Groups: user.groups}
+	return &launch{program: vfork.Program{Path: program, Args: args, Env: env, Dir: cwd, User: credential(user)}}, nil
+}
+
+// credential is what a process of a user runs with; nil where this one is not
+// root's, which only ever starts its own user's.
+func credential(user *account) *syscall.Credential {
+	if os.Geteuid() != 0 {
+		return nil
 	}
-	return &launch{path: program, args: args, attr: attr}, nil
+	return &syscall.Credential{Uid: user.uid, Gid: user.gid, Groups: user.groups}
 }
 
 // workdir is where a relative or absent working directory begins.
@@ -194,7 +198,7 @@ func (l *launch) connect(request *processpb.StartRequest, user *account) error {
 	if err != nil {
 		return err
 	}
-	l.attr.Files = []uintptr{uintptr(stdin), uintptr(stdout), uintptr(stderr)}
+	l.program.Files = []uintptr{uintptr(stdin), uintptr(stdout), uintptr(stderr)}
 	return nil
 }
 
@@ -242,9 +246,8 @@ func (l *launch) connectTerminal(size *processpb.PTY_Size, user *account) error 
 		return err
 	}
 	l.outputs = append(l.outputs, output{l.tty, streamPTY})
-	l.attr.Files = []uintptr{uintptr(slave), uintptr(slave), uintptr(slave)}
-	l.attr.Sys.Setctty = true
-	l.attr.Sys.Ctty = 0
+	l.program.Files = []uintptr{uintptr(slave), uintptr(slave), uintptr(slave)}
+	l.program.Terminal = true
 	return nil
 }
 

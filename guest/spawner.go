@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/atoll-cloud/atoll/guest/vfork"
 )
 
 // Spawner starts processes and is the only one in the daemon that waits for
@@ -28,10 +30,8 @@ type Spawner struct {
 }
 
 type forkRequest struct {
-	path   string
-	args   []string
-	attr   *syscall.ProcAttr
-	result chan<- forkResult
+	program vfork.Program
+	result  chan<- forkResult
 }
 
 type forkResult struct {
@@ -68,10 +68,10 @@ func (s *Spawner) Close() {
 }
 
 // start runs a program. The status comes once, when the process has ended.
-func (s *Spawner) start(path string, args []string, attr *syscall.ProcAttr) (pid int, status <-chan syscall.WaitStatus, err error) {
+func (s *Spawner) start(p vfork.Program) (pid int, status <-chan syscall.WaitStatus, err error) {
 	result := make(chan forkResult, 1)
 	select {
-	case s.forks <- forkRequest{path, args, attr, result}:
+	case s.forks <- forkRequest{p, result}:
 	case <-s.done:
 		return 0, nil, errors.New("the daemon is ending")
 	}
@@ -104,7 +104,7 @@ func (s *Spawner) fork(tasksFile string, ready chan<- error) {
 func (s *Spawner) forkOne(r forkRequest) forkResult {
 	s.starting.RLock()
 	defer s.starting.RUnlock()
-	pid, err := syscall.ForkExec(r.path, r.args, r.attr)
+	pid, err := vfork.Start(r.program)
 	if err != nil {
 		return forkResult{err: err}
 	}

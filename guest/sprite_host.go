@@ -73,21 +73,21 @@ func (s *Server) StartProgram(p Program) (*Child, error) {
 		return nil, err
 	}
 	if len(p.Args) > 0 && !strings.ContainsRune(p.Args[0], 0) {
-		l.args[0] = p.Args[0]
+		l.program.Args[0] = p.Args[0]
 	}
 	if err := l.connect(request, user); err != nil {
 		l.abandon()
 		return nil, err
 	}
-	pid, ended, err := s.spawner.start(l.path, l.args, l.attr)
+	pid, ended, err := s.spawner.start(l.program)
 	closeAll(l.theirs)
 	l.theirs = nil
 	if err != nil {
 		l.abandon()
-		return nil, startError(l.path, err)
+		return nil, startError(l.program.Path, err)
 	}
-	s.log.Write("info", "process started", "pid", strconv.Itoa(pid), "user", user.name, "command", strings.Join(l.args, " "))
-	child := &Child{Pid: pid, Path: l.path, Dir: l.attr.Dir, Stdin: l.stdin, Terminal: l.tty, Ended: ended}
+	s.log.Write("info", "process started", "pid", strconv.Itoa(pid), "user", user.name, "command", strings.Join(l.program.Args, " "))
+	child := &Child{Pid: pid, Path: l.program.Path, Dir: l.program.Dir, Stdin: l.stdin, Terminal: l.tty, Ended: ended}
 	for _, o := range l.outputs {
 		switch o.stream {
 		case streamStdout:
