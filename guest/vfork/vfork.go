@@ -24,8 +24,4 @@ type Program struct {
 // Start starts a program and returns its process id. The error is that of the
 // call that failed, as a syscall.Errno. This process's other threads run
 // meanwhile, but the goroutine's processor waits until the program is loaded.
-func Start(p Program) (pid int, err error) {
-	syscall.ForkLock.Lock()
-	defer syscall.ForkLock.Unlock()
-	return start(p)
-}
+func Start(p Program) (pid int, err error) { return start(p) }

@@ -60,6 +60,8 @@ func (s *script) texts(all []string) uintptr {
 }
 
 func start(p Program) (int, error) {
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
 	s := &script{clone: cloneArgs{
 		flags:      unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_CLEAR_SIGHAND,
 		exitSignal: uint64(unix.SIGCHLD),

@@ -5,8 +5,6 @@ package vfork
 import "syscall"
 
 func start(p Program) (int, error) {
-	syscall.ForkLock.Unlock()
-	defer syscall.ForkLock.Lock() // ForkExec takes it itself
 	return syscall.ForkExec(p.Path, p.Args, &syscall.ProcAttr{
 		Dir: p.Dir, Env: p.Env, Files: p.Files,
 		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: p.Terminal, Credential: p.User},
