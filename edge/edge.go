@@ -222,5 +222,6 @@ func (e *Edge) forward(w http.ResponseWriter, r *http.Request, to *route, asleep
 		to.token, to.sprite = "", to.token
 	}
 	w.Header().Del(observe.RequestIDHeader) // modifyResponse sets it, once
-	e.proxy.ServeHTTP(w, r)
+	to.client = &ending{ResponseWriter: w}
+	e.proxy.ServeHTTP(to.client, r)
 }

@@ -20,6 +20,8 @@ import (
 type route struct {
 	target
 	up *upstream
+	// client is where the answer goes.
+	client *ending
 	// token is shown to the guest daemon by requests that only the host may
 	// send it; empty for those of clients.
 	token string
@@ -136,6 +138,9 @@ var errNotHTTP = errors.New("the answer is not valid HTTP")
 // modifyResponse checks and trims the head of a guest's answer.
 func modifyResponse(res *http.Response) error {
 	to := routeOf(res.Request)
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		to.client.follow(res)
+	}
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		if res.Request.Header.Get("Upgrade") == "" {

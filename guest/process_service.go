@@ -89,10 +89,12 @@ func (p *process) stream(ctx context.Context, r *reader, every time.Duration, se
 			}
 			if !more {
 				<-p.ended
+				hold(ctx)
 				return p.sendEnd(ctx, send)
 			}
 			quiet.Reset(every)
 		case <-p.ended:
+			hold(ctx)
 			// Output that came before the end has woken the reader too.
 			if chunks, _, err := r.take(); len(chunks) > 0 || err != nil {
 				for _, c := range chunks {

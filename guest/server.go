@@ -111,7 +111,8 @@ func (s *Server) Handler() http.Handler {
 		connect.WithCompressMinBytes(1 << 62),
 	}
 	mux := http.NewServeMux()
-	mux.Handle(processconnect.NewProcessHandler(&processService{s}, options...))
+	route, processes := processconnect.NewProcessHandler(&processService{s}, options...)
+	mux.Handle(route, holdable(processes))
 	mux.Handle(filesystemconnect.NewFilesystemHandler(&filesystemService{s}, options...))
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /metrics", s.metrics)
