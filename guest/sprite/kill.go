@@ -71,6 +71,11 @@ func (s *Server) kill(w http.ResponseWriter, r *http.Request) {
 		if code = n.awaitEnd(timeout, r.Context().Done(), tell); code < 0 {
 			return
 		}
+		select {
+		case <-n.ended: // who lists the sessions next does not see this one
+		case <-r.Context().Done():
+			return
+		}
 	}
 	tell(killEvent{Type: "complete", ExitCode: &code})
 }
