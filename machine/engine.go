@@ -256,7 +256,6 @@ func (e *Engine) end(ctx context.Context, m *instance, reason string) error {
 	delete(e.instances, record.ID)
 	e.mu.Unlock()
 	close(m.done)
-	e.givePlace(m)
 	reason = m.record().EndReason // of whoever was first
 	e.meters.ended(reason)
 	e.log.Info("machine ended", "machine", record.ID, "reason", reason, "request", observe.RequestID(ctx))

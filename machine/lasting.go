@@ -67,9 +67,8 @@ func (e *Engine) lieDown(ctx context.Context, m *instance, reason, fresh string)
 		if err := e.save(ctx, without); err != nil {
 			return err
 		}
-		m.setRecord(without)
+		e.show(m, without)
 	}
-	e.settlePlace(m)
 	if err := e.letGo(ctx, m); err != nil {
 		return err
 	}
@@ -79,7 +78,7 @@ func (e *Engine) lieDown(ctx context.Context, m *instance, reason, fresh string)
 
 // counted reports whether a machine takes a place within its team's limit.
 func (r *Machine) counted() bool {
-	return !r.Paused && !(r.Lifecycle.Lasting && r.State == Stored)
+	return !r.Paused && r.State != Ended && !(r.Lifecycle.Lasting && r.State == Stored)
 }
 
 // takePlace counts a machine that wakes against its team's limit. The caller
@@ -103,11 +102,14 @@ func (e *Engine) givePlace(m *instance) {
 	}
 }
 
-// settlePlace gives the place back of a machine that is not counted any more.
-func (e *Engine) settlePlace(m *instance) {
-	if record := m.record(); !record.counted() {
+// show lets everybody see a record that was saved. The place of a machine that
+// is not counted any more is free by then: whoever sees it asleep may wake
+// another. The caller holds m.op.
+func (e *Engine) show(m *instance, record Machine) {
+	if !record.counted() {
 		e.givePlace(m)
 	}
+	m.setRecord(record)
 }
 
 // putAway stores a lasting machine when the server ends all that run: with its

@@ -75,8 +75,7 @@ func (e *Engine) pause(ctx context.Context, m *instance, diskOnly bool, reason s
 		if err := e.save(ctx, record); err != nil {
 			return err
 		}
-		m.setRecord(record)
-		e.settlePlace(m)
+		e.show(m, record)
 		if diskOnly {
 			if err := e.removeImage(record.ID); err != nil {
 				return err
@@ -133,7 +132,6 @@ func (e *Engine) store(ctx context.Context, m *instance, memory bool, reason str
 	if err != nil {
 		return err
 	}
-	e.settlePlace(m)
 	m.samples.trim()
 	if image != nil && image.Unsummed {
 		e.background.Go(func() { e.sumUpImage(m) })

@@ -82,7 +82,7 @@ func (e *Engine) move(ctx context.Context, m *instance, to State, reason string,
 	if err := e.save(ctx, record); err != nil {
 		return err
 	}
-	m.setRecord(record)
+	e.show(m, record)
 	e.meterMove(record)
 	e.publish(Event{
 		Time: now, Machine: record.ID, Team: record.Team, Kind: record.Kind,

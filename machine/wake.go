@@ -50,8 +50,8 @@ func (e *Engine) wake(ctx context.Context, m *instance, spec ResumeSpec, reason 
 		return err
 	}
 	defer func() {
-		if err != nil {
-			e.settlePlace(m)
+		if record := m.record(); err != nil && !record.counted() {
+			e.givePlace(m)
 		}
 	}()
 	if m.linger != nil {
