@@ -57,6 +57,7 @@ const measure = {
 
   async calls() {
     const sbx = await Sandbox.create({ timeoutMs: 600_000 })
+    await poolFilled()
     const data = 'x'.repeat(1024)
     const out = { command: [], write: [], read: [] }
     for (let i = -5; i < runs; i++) {
@@ -75,6 +76,7 @@ const measure = {
 
   async bulk() {
     const sbx = await Sandbox.create({ timeoutMs: 600_000 })
+    await poolFilled()
     const data = new Uint8Array(bulk << 20).fill(7)
     const out = { up: [], down: [] }
     for (let i = -1; i < runs; i++) {
