@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,10 +78,17 @@ func (b *bench) warm(s *harness.Server) error {
 	b.add(trueCommand, "ms", f["command"], &goal{Median: 6})
 	b.add("write 1 KiB", "ms", f["write"], &goal{Median: 4})
 	b.add("read 1 KiB", "ms", f["read"], &goal{Median: 4})
-	if f, err = b.sdk(s, "bulk", b.bulk); err != nil {
+	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `[{"name": "bulk", "type": "file", "path": "/tmp/bulk"}]`)
+	}))
+	defer sink.Close()
+	if f, err = b.sdk(s, "bulk", b.bulk, sink.URL); err != nil {
 		return err
 	}
 	b.add("write 100 MiB", "MiB/s", f["up"], &goal{Least: 250})
+	b.add("write 100 MiB, to a server that throws it away", "MiB/s", f["sink"], nil)
 	b.add("read 100 MiB", "MiB/s", f["down"], &goal{Least: 250})
 	b.add(cpuWarm, "ms", cpu, &goal{Median: 10})
 	return nil

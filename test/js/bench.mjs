@@ -3,7 +3,7 @@
 //
 //   node bench.mjs interactive RUNS    create until the first command has returned
 //   node bench.mjs calls RUNS          a command, a small write, a small read
-//   node bench.mjs bulk RUNS           100 MiB up and down, in MiB per second
+//   node bench.mjs bulk RUNS SINK      100 MiB up and down, and up to the URL SINK, in MiB per second
 //   node bench.mjs sleep RUNS MIB      pause and resume with so much memory in use
 //   node bench.mjs fork RUNS COPIES    a fork, until all copies answer
 //   node bench.mjs code RUNS           create until the first code has answered
@@ -78,9 +78,11 @@ const measure = {
     const sbx = await Sandbox.create({ timeoutMs: 600_000 })
     await poolFilled()
     const data = new Uint8Array(bulk << 20).fill(7)
-    const out = { up: [], down: [] }
+    const nowhere = await Sandbox.connect(sbx.sandboxId, { sandboxUrl: process.argv[4] })
+    const out = { up: [], sink: [], down: [] }
     for (let i = -1; i < runs; i++) {
       const up = await timed(() => sbx.files.write('/tmp/bulk', data.buffer, { useOctetStream: true }))
+      const sink = await timed(() => nowhere.files.write('/tmp/bulk', data.buffer, { useOctetStream: true }))
       const down = await timed(async () => {
         let size = 0
         for await (const part of await sbx.files.read('/tmp/bulk', { format: 'stream' })) size += part.length
@@ -88,6 +90,7 @@ const measure = {
       })
       if (i >= 0) {
         out.up.push((bulk * 1000) / up)
+        out.sink.push((bulk * 1000) / sink)
         out.down.push((bulk * 1000) / down)
       }
     }
