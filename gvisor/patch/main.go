@@ -6,8 +6,10 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -194,11 +196,10 @@ func main() {
 // equal sources shall give equal binaries: so the path says what is in it, and
 // no more.
 func run() (string, error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "gvisor.dev/gvisor").Output()
+	released, err := sources()
 	if err != nil {
 		return "", fmt.Errorf("find its sources: %w", err)
 	}
-	released := strings.TrimSpace(string(out))
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %q", filepath.Base(released), edits))
 	dir := filepath.Join("bin", ".gvisor-"+hex.EncodeToString(sum[:4]))
 	patched := filepath.Join(dir, "module")
@@ -222,6 +223,21 @@ func run() (string, error) {
 	return filepath.Join(dir, "go.mod"), errors.Join(
 		copyFile("go.sum", filepath.Join(dir, "go.sum"), ""),
 		copyFile("go.mod", filepath.Join(dir, "go.mod"), "\nreplace gvisor.dev/gvisor => ./"+patched+"\n"))
+}
+
+// sources downloads gVisor's module, unless it is there, and returns its folder.
+// (go list names the folder only of a module that is there.)
+func sources() (string, error) {
+	download := exec.Command("go", "mod", "download", "-json", "gvisor.dev/gvisor")
+	download.Stderr = os.Stderr
+	out, err := download.Output()
+	var module struct{ Dir, Error string }
+	if wrong := json.Unmarshal(out, &module); wrong == nil && module.Error != "" {
+		return "", errors.New(module.Error)
+	} else if err = cmp.Or(err, wrong); err != nil {
+		return "", err
+	}
+	return module.Dir, nil
 }
 
 // copyFile replaces one file by another and more text, at once: several builds
