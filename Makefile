@@ -31,7 +31,8 @@ build: helpers ## bin/atoll
 
 .PHONY: helpers
 helpers:
-	@$(STATIC) -buildvcs=false -ldflags "-s -w" -o $(FILES)/atoll-guest ./cmd/atoll-guest
+	@patched=$$(go run ./gvisor/patch); \
+	$(STATIC) -buildvcs=false -overlay $$patched/overlay.json -ldflags "-s -w" -o $(FILES)/atoll-guest ./cmd/atoll-guest
 	@GOFLAGS=-buildvcs=false gvisor/build.sh $(FILES)
 
 .PHONY: sdks

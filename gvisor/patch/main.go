@@ -3,6 +3,10 @@
 // (-overlay refuses to change modules). It exists because a guest that is woken must not run before it is
 // recorded as awake, and gVisor has no option for that. The changes are few and
 // small; each must find the one place it was made for, or the build fails.
+//
+// It also makes an overlay for `go build -overlay` with a Go runtime that wakes less
+// often, for the programs of a sandbox. That saves time and nothing else, so a
+// release of Go that reads otherwise is taken as it is.
 package main
 
 import (
@@ -20,9 +24,10 @@ import (
 	"strings"
 )
 
-// edit puts text behind the one place of a source that reads as after does.
+// edit puts text behind the one place of a source that reads as after does, or in
+// its place if it is one of runtimeEdits.
 type edit struct {
-	source      string // path in gVisor's module
+	source      string // path in gVisor's module, or in Go's sources
 	after, text string
 }
 
@@ -162,17 +167,6 @@ func NewPagesFileFDReaderDefault(fd int32) *FDReader {
 			continue
 		}
 `},
-	// The first process is the guest daemon. Sleeps of 20 µs in it are those of the
-	// Go runtime's monitor, which looks after the other threads that often while
-	// any of them works. Each is two switches between guest and sentry, a sixth of
-	// all that a short command needs, and every 2 ms does as well: a goroutine then
-	// waits that much longer for the processor of one that is held up by the disk.
-	{"pkg/sentry/syscalls/linux/sys_time.go", `
-	dur := time.Duration(ts.ToNsecCapped()) * time.Nanosecond
-`, `	if dur == 20*time.Microsecond && t.ThreadGroup() == t.Kernel().GlobalInit() {
-		dur = 2 * time.Millisecond
-	}
-`},
 	// A guest's CPUID instruction is the processor's own. gVisor has it trap, so as to
 	// answer it itself: glibc executes 68 of them when a program starts, each a
 	// round trip to the sentry. And where the host is a virtual machine, a switch between a
@@ -193,6 +187,42 @@ var atollPausedStart = true
 `},
 }
 
+// runtimeEdits are for the Go runtime of the programs of a sandbox: the guest's kernel,
+// whose threads mostly wait for the guest, and the daemon, each of whose waits is two
+// switches between guest and kernel. Where the host is a virtual machine, setting a
+// timer is expensive too.
+var runtimeEdits = []edit{
+	// The runtime's monitor looks after the other threads every 20 us while any of them
+	// works, which is some fifty times during a command that takes 5 ms. Every 2 ms
+	// does as well: a goroutine then waits that much longer for the processor of one
+	// that is held up by the host.
+	{"runtime/proc.go", `
+		if idle == 0 { // start with 20us sleep...
+			delay = 20
+`, `
+		if idle == 0 {
+			delay = 2000
+`},
+	{"runtime/proc.go", `
+				if syscallWake {
+					idle = 0
+					delay = 20
+`, `
+				if syscallWake {
+					idle = 0
+					delay = 2000
+`},
+	// A thread that looks for work and finds what another is about to do waits 3 us,
+	// for which it sets a timer and sleeps for 50. It gives way instead.
+	{"runtime/proc.go", `
+								if !osHasLowResTimer {
+									usleep(3)
+`, `
+								if !osHasLowResTimer {
+									osyield()
+`},
+}
+
 func main() {
 	log.SetFlags(0)
 	path, err := run()
@@ -203,7 +233,7 @@ func main() {
 }
 
 // run makes the patched module below bin, which git ignores, and returns the
-// path of a go.mod that takes it. Go writes the module's path into binaries, and
+// folder with a go.mod that takes it and an overlay.json for Go's runtime. Go writes the module's path into binaries, and
 // equal sources shall give equal binaries: so the path says what is in it, and
 // no more.
 func run() (string, error) {
@@ -231,9 +261,42 @@ func run() (string, error) {
 			return "", err // if it exists, another build was faster
 		}
 	}
-	return filepath.Join(dir, "go.mod"), errors.Join(
+	return dir, errors.Join(
+		overlay(dir),
 		copyFile("go.sum", filepath.Join(dir, "go.sum"), ""),
 		copyFile("go.mod", filepath.Join(dir, "go.mod"), "\nreplace gvisor.dev/gvisor => ./"+patched+"\n"))
+}
+
+// overlay writes dir/overlay.json, by which `go build -overlay` takes the sources that
+// runtimeEdits change. Where one does not fit Go's release, none is changed.
+func overlay(dir string) error {
+	out, err := exec.Command("go", "env", "GOROOT", "GOVERSION").Output()
+	if err != nil {
+		return fmt.Errorf("find Go's sources: %w", err)
+	}
+	root, version, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	replace := make(map[string]string)
+	texts, err := edited(filepath.Join(root, "src"), runtimeEdits, true)
+	if err != nil {
+		log.Printf("the runtime of %s is taken as it is, so commands start a little slower: %v", version, err)
+		texts = nil
+	}
+	for source, text := range texts {
+		path := filepath.Join(dir, version, source)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := writeFile(path, []byte(text)); err != nil {
+			return err
+		}
+		replace[filepath.Join(root, "src", source)] = path
+	}
+	b, err := json.Marshal(map[string]any{"Replace": replace})
+	return errors.Join(err, writeFile(filepath.Join(dir, "overlay.json"), b))
 }
 
 // sources downloads gVisor's module, unless it is there, and returns its folder.
@@ -251,45 +314,41 @@ func sources() (string, error) {
 	return module.Dir, nil
 }
 
-// copyFile replaces one file by another and more text, at once: several builds
-// may run.
+// copyFile replaces one file by another and more text.
 func copyFile(from, to, more string) error {
 	b, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(to), "new-")
+	return writeFile(to, append(b, more...))
+}
+
+// writeFile replaces a file at once: several builds may run.
+func writeFile(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "new-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // fails if it was renamed
-	_, err = f.Write(append(b, more...))
+	_, err = f.Write(b)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), to)
+	return os.Rename(f.Name(), path)
 }
 
 // write makes a copy of the module, patched. What is not patched, and nor is
 // anything below it, is a link to the original.
 func write(module, dir string) error {
+	texts, err := edited(module, edits, false)
+	if err != nil {
+		return err
+	}
 	dirs := map[string]bool{".": true} // that are not links themselves
-	texts := make(map[string]string)
-	for _, e := range edits {
-		for d := filepath.Dir(e.source); !dirs[d]; d = filepath.Dir(d) {
+	for source := range texts {
+		for d := filepath.Dir(source); !dirs[d]; d = filepath.Dir(d) {
 			dirs[d] = true
 		}
-		if texts[e.source] == "" {
-			b, err := os.ReadFile(filepath.Join(module, e.source))
-			if err != nil {
-				return err
-			}
-			texts[e.source] = string(b)
-		}
-		if n := strings.Count(texts[e.source], e.after); n != 1 {
-			return fmt.Errorf("%s has %d places that read as follows, not one; look at what has changed there:\n%s", e.source, n, e.after)
-		}
-		texts[e.source] = strings.Replace(texts[e.source], e.after, e.after+e.text, 1)
 	}
 	for d := range dirs {
 		if err := link(module, dir, d, dirs, texts); err != nil {
@@ -302,6 +361,30 @@ func write(module, dir string) error {
 		}
 	}
 	return nil
+}
+
+// edited returns the sources below root that the edits change, by their paths,
+// as they then read. The texts are put in the places, or behind them.
+func edited(root string, edits []edit, instead bool) (texts map[string]string, err error) {
+	texts = make(map[string]string)
+	for _, e := range edits {
+		if texts[e.source] == "" {
+			b, err := os.ReadFile(filepath.Join(root, e.source))
+			if err != nil {
+				return nil, err
+			}
+			texts[e.source] = string(b)
+		}
+		if n := strings.Count(texts[e.source], e.after); n != 1 {
+			return nil, fmt.Errorf("%s has %d places that read as follows, not one; look at what has changed there:\n%s", e.source, n, e.after)
+		}
+		by := e.after + e.text
+		if instead {
+			by = e.text
+		}
+		texts[e.source] = strings.Replace(texts[e.source], e.after, by, 1)
+	}
+	return texts, nil
 }
 
 // link makes the directory sub with links to what is in the original.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,5 +64,42 @@ func TestEveryEditFindsItsOnePlace(t *testing.T) {
 				t.Errorf("%s: %v", want, err)
 			}
 		}
+	}
+}
+
+// The release of Go that builds Atoll is one whose runtime the edits fit; another
+// builds too.
+func TestRuntimeOfGo(t *testing.T) {
+	dir := t.TempDir()
+	if err := overlay(dir); err != nil {
+		t.Fatal(err)
+	}
+	var found struct{ Replace map[string]string }
+	b, err := os.ReadFile(filepath.Join(dir, "overlay.json"))
+	if err := errors.Join(err, json.Unmarshal(b, &found)); err != nil {
+		t.Fatal(err)
+	}
+	if len(found.Replace) == 0 {
+		t.Fatal("no edit fits the runtime of this release of Go")
+	}
+	for original, changed := range found.Replace {
+		before, err := os.ReadFile(original)
+		if err != nil {
+			t.Error(err)
+		}
+		after, err := os.ReadFile(changed)
+		if err != nil || bytes.Equal(before, after) {
+			t.Errorf("%s is not another than %s: %v", changed, original, err)
+		}
+	}
+
+	known := runtimeEdits
+	defer func() { runtimeEdits = known }()
+	runtimeEdits = append([]edit{{source: "runtime/proc.go", after: "not in any release"}}, known...)
+	if err := overlay(dir); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "overlay.json")); err != nil || string(b) != `{"Replace":{}}` {
+		t.Errorf("with an edit that does not fit: %s, %v", b, err)
 	}
 }
