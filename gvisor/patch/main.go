@@ -1,5 +1,5 @@
 // Command patch makes the gVisor that we build: the released module with a few
-// sources changed, and a go.mod for `go build -modfile` that takes it instead
+// sources changed and those in _added, and a go.mod for `go build -modfile` that takes it instead
 // (-overlay refuses to change modules). It exists because a guest that is woken must not run before it is
 // recorded as awake, and gVisor has no option for that. The changes are few and
 // small; each must find the one place it was made for, or the build fails.
@@ -12,6 +12,7 @@ package main
 import (
 	"cmp"
 	"crypto/sha256"
+	"embed"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -156,16 +157,55 @@ func NewPagesFileFDReaderDefault(fd int32) *FDReader {
 	// they begin with it after 20 ms of work without a pause.
 	{"pkg/sentry/platform/systrap/metrics.go", `
 	fastPathContextLimit = uint32(maxSysmsgThreads * 2)
-`, `	active := 0
+`, `	const busy = 20
+	active := 0 // for how many milliseconds without a pause
+`},
+	{"pkg/sentry/platform/systrap/metrics.go", `
+	const busy = 20
+	active := 0 // for how many milliseconds without a pause
+
+	for {
+`, `		if active < busy {
+			time.Sleep(time.Millisecond - recordingPeriod)
+		}
 `},
 	{"pkg/sentry/platform/systrap/metrics.go", `
 		time.Sleep(recordingPeriod)
 `, `		if !fastpath.recentActivity.Load() {
 			active = 0
-		} else if active++; active < int(20*time.Millisecond/recordingPeriod) {
+		} else if active < busy {
+			if active++; active == busy {
+				threads.spread()
+			}
 			fastpath.recentActivity.Store(false)
 			continue
 		}
+`},
+	// A guest that rests, or works for a few milliseconds, has its threads on one
+	// processor; see placement.go. The sentry's filter has to allow that.
+	{"pkg/sentry/platform/systrap/metrics.go", `
+	select {
+	case <-s.monitorWakeup:
+	default:
+	}
+`, `	threads.gather()
+`},
+	{"pkg/sentry/platform/systrap/systrap.go", `
+		initSleepTimeouts()
+`, `		threads.init()
+`},
+	{"runsc/boot/filter/config/config_main.go", `
+	unix.SYS_GETTID:       seccomp.MatchAll{},
+`, `	unix.SYS_SCHED_SETAFFINITY: seccomp.MatchAll{},
+`},
+	// Nobody has to ask the one who polls when polling is off.
+	{"pkg/sentry/platform/systrap/subprocess.go", `
+	ctx.kicked = false
+	slowPath := false
+`, `	if !fastpath.sentryFastPath() {
+		ctx.disableSentryFastPath()
+		slowPath = true
+	}
 `},
 	// A guest's CPUID instruction is the processor's own. gVisor has it trap, so as to
 	// answer it itself: glibc executes 68 of them when a program starts, each a
@@ -241,7 +281,11 @@ func run() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find its sources: %w", err)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %q", filepath.Base(released), edits))
+	news := make(map[string]string)
+	if err := add(news); err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %q %q", filepath.Base(released), edits, news))
 	dir := filepath.Join("bin", ".gvisor-"+hex.EncodeToString(sum[:4]))
 	patched := filepath.Join(dir, "module")
 	if _, err := os.Stat(filepath.Join(patched, "go.mod")); err != nil {
@@ -344,6 +388,9 @@ func write(module, dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := add(texts); err != nil {
+		return err
+	}
 	dirs := map[string]bool{".": true} // that are not links themselves
 	for source := range texts {
 		for d := filepath.Dir(source); !dirs[d]; d = filepath.Dir(d) {
@@ -361,6 +408,21 @@ func write(module, dir string) error {
 		}
 	}
 	return nil
+}
+
+//go:embed all:_added
+var added embed.FS
+
+// add adds the sources below _added, by their paths.
+func add(texts map[string]string) error {
+	return fs.WalkDir(added, "_added", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := added.ReadFile(path)
+		texts[strings.TrimPrefix(path, "_added/")] = string(b)
+		return err
+	})
 }
 
 // edited returns the sources below root that the edits change, by their paths,

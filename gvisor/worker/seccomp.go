@@ -8,7 +8,7 @@ import (
 	goferfilter "gvisor.dev/gvisor/runsc/fsgofer/filter"
 )
 
-//go:generate go run ./seccompgen seccomp_amd64.go
+//go:generate sh -c "cd ../.. && go run -modfile $(go run ./gvisor/patch)/go.mod ./gvisor/worker/seccompgen gvisor/worker/seccomp_amd64.go"
 
 // The filters compiled ahead, filled in by generated source. An architecture
 // without generated source compiles them at each start.
