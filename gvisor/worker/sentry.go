@@ -11,9 +11,9 @@ import (
 
 	"gvisor.dev/gvisor/pkg/cpuid"
 	"gvisor.dev/gvisor/pkg/gomaxprocs"
+	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/sentry/platform"
 	_ "gvisor.dev/gvisor/pkg/sentry/platform/systrap"
-	"gvisor.dev/gvisor/pkg/sentry/seccheck"
 	sentryconfig "gvisor.dev/gvisor/runsc/boot/filter/config"
 	"gvisor.dev/gvisor/runsc/cli"
 	"gvisor.dev/gvisor/runsc/cmd/sentry/sentrycmd"
@@ -45,10 +45,11 @@ func sentryMain() {
 		debug.SetGCPercent(100)
 		debug.FreeOSMemory()
 	})
-	// Both are done once and slow (CPUID traps to a hypervisor), so they run
-	// beside the rest of the start.
+	// It is done once and slow (CPUID traps to a hypervisor), so it runs beside the
+	// rest of the start.
 	go cpuid.Initialize()
-	go seccheck.Initialize()
+	// Of what it says nothing is kept unless it is to be debugged, which cli sees to.
+	log.SetLevel(log.Warning)
 	gomaxprocs.Add(extraProcs)
 	useSentryPrograms()
 	if _, err := unix.FcntlInt(prewarmFD, unix.F_SETFD, unix.FD_CLOEXEC); err == nil {
