@@ -21,6 +21,9 @@ const (
 	maxIdlePort = 32
 	maxIdle     = 64
 	idleTimeout = 60 * time.Second
+	// writeBuffer holds a chunk of a body of unknown length with its head and its
+	// end, so that it goes to the guest in one write instead of three.
+	writeBuffer = bufferSize + 1<<10
 	// maxResponseHeader bounds the head of a guest's answer, in bytes.
 	maxResponseHeader = 128 << 10
 )
@@ -74,6 +77,7 @@ func (u *upstream) transport(p *http.Protocols) *http.Transport {
 		MaxIdleConnsPerHost:    maxIdlePort,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
+		WriteBufferSize:        writeBuffer,
 		ExpectContinueTimeout:  time.Second,
 	}
 }

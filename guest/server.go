@@ -131,7 +131,7 @@ func (s *Server) Mount(pattern string, handler http.Handler) { s.mounted.Handle(
 
 // Serve answers connections until Close or Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.http.Serve(l)
+	err := s.http.Serve(aheadListener{l})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
