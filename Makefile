@@ -31,8 +31,7 @@ build: helpers ## bin/atoll
 
 .PHONY: helpers
 helpers:
-	@patched=$$(go run ./gvisor/patch); \
-	$(STATIC) -buildvcs=false -overlay $$patched/overlay.json -ldflags "-s -w" -o $(FILES)/atoll-guest ./cmd/atoll-guest
+	@CGO_ENABLED=0 $$(go run ./gvisor/patch)/go build -trimpath -buildvcs=false -ldflags "-s -w" -o $(FILES)/atoll-guest ./cmd/atoll-guest
 	@GOFLAGS=-buildvcs=false gvisor/build.sh $(FILES)
 
 .PHONY: sdks

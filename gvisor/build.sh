@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 level=${ATOLL_SNAPSHOT_LEVEL:-2}
 version=$(go list -m -f '{{.Version}}' gvisor.dev/gvisor)-atoll$level
 patched=$(go run ./gvisor/patch)
-CGO_ENABLED=0 go build -trimpath -modfile "$patched/go.mod" -overlay "$patched/overlay.json" \
+CGO_ENABLED=0 "$patched/go" build -trimpath -modfile "$patched/go.mod" \
 	-ldflags "-s -w -X gvisor.dev/gvisor/runsc/version.version=$version" \
 	-o "$out/atoll-sandbox" ./cmd/atoll-sandbox
 "$out/atoll-sandbox" selfcheck

@@ -4,9 +4,9 @@
 // recorded as awake, and gVisor has no option for that. The changes are few and
 // small; each must find the one place it was made for, or the build fails.
 //
-// It also makes an overlay for `go build -overlay` with a Go runtime that wakes less
-// often, for the programs of a sandbox. That saves time and nothing else, so a
-// release of Go that reads otherwise is taken as it is.
+// It also makes a Go with a runtime that wakes less often, for the programs of a
+// sandbox. That saves time and nothing else, so a release of Go that reads
+// otherwise is taken as it is.
 package main
 
 import (
@@ -295,7 +295,7 @@ func main() {
 }
 
 // run makes the patched module below bin, which git ignores, and returns the
-// folder with a go.mod that takes it and an overlay.json for Go's runtime. Go writes the module's path into binaries, and
+// folder with a go.mod that takes it and a go that builds with it. Go writes the module's path into binaries, and
 // equal sources shall give equal binaries: so the path says what is in it, and
 // no more.
 func run() (string, error) {
@@ -328,41 +328,62 @@ func run() (string, error) {
 		}
 	}
 	return dir, errors.Join(
-		overlay(dir),
+		toolchain(dir),
 		copyFile("go.sum", filepath.Join(dir, "go.sum"), ""),
 		copyFile("go.mod", filepath.Join(dir, "go.mod"), "\nreplace gvisor.dev/gvisor => ./"+patched+"\n"))
 }
 
-// overlay writes dir/overlay.json, by which `go build -overlay` takes the sources that
+// toolchain makes dir/go, which is the Go of this build with the sources that
 // runtimeEdits change. Where one does not fit Go's release, none is changed.
-func overlay(dir string) error {
+//
+// Go refuses to change what lies in its module cache, where it also keeps releases that
+// it fetched by itself. It looks at the path alone, so dir/goroot is a link to Go.
+func toolchain(dir string) error {
 	out, err := exec.Command("go", "env", "GOROOT", "GOVERSION").Output()
 	if err != nil {
 		return fmt.Errorf("find Go's sources: %w", err)
 	}
-	root, version, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	released, version, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
-	replace := make(map[string]string)
-	texts, err := edited(filepath.Join(root, "src"), runtimeEdits, true)
+	texts, err := edited(filepath.Join(released, "src"), runtimeEdits, true)
 	if err != nil {
 		log.Printf("the runtime of %s is taken as it is, so commands start a little slower: %v", version, err)
 		texts = nil
 	}
+	root, list := filepath.Join(dir, "goroot"), filepath.Join(dir, "overlay.json")
+	replace := make(map[string]string)
 	for source, text := range texts {
 		path := filepath.Join(dir, version, source)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		if err := writeFile(path, []byte(text)); err != nil {
+		if err := writeFile(path, []byte(text), 0o644); err != nil {
 			return err
 		}
 		replace[filepath.Join(root, "src", source)] = path
 	}
 	b, err := json.Marshal(map[string]any{"Replace": replace})
-	return errors.Join(err, writeFile(filepath.Join(dir, "overlay.json"), b))
+	if err != nil {
+		return err
+	}
+	script := fmt.Sprintf(`#!/bin/sh
+export GOROOT='%[1]s' GOTOOLCHAIN=local GOFLAGS="$GOFLAGS '-overlay=%[2]s'"
+exec '%[1]s/bin/go' "$@"
+`, root, list)
+	return errors.Join(linkTo(released, root), writeFile(list, b, 0o644), writeFile(filepath.Join(dir, "go"), []byte(script), 0o755))
+}
+
+// linkTo replaces a link at once: several builds may run.
+func linkTo(to, path string) error {
+	made, err := os.MkdirTemp(filepath.Dir(path), "new-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(made)
+	return errors.Join(os.Symlink(to, filepath.Join(made, "link")), os.Rename(filepath.Join(made, "link"), path))
 }
 
 // sources downloads gVisor's module, unless it is there, and returns its folder.
@@ -386,18 +407,18 @@ func copyFile(from, to, more string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(to, append(b, more...))
+	return writeFile(to, append(b, more...), 0o644)
 }
 
 // writeFile replaces a file at once: several builds may run.
-func writeFile(path string, b []byte) error {
+func writeFile(path string, b []byte, mode fs.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "new-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // fails if it was renamed
 	_, err = f.Write(b)
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -71,7 +72,7 @@ func TestEveryEditFindsItsOnePlace(t *testing.T) {
 // builds too.
 func TestRuntimeOfGo(t *testing.T) {
 	dir := t.TempDir()
-	if err := overlay(dir); err != nil {
+	if err := toolchain(dir); err != nil {
 		t.Fatal(err)
 	}
 	var found struct{ Replace map[string]string }
@@ -92,11 +93,15 @@ func TestRuntimeOfGo(t *testing.T) {
 			t.Errorf("%s is not another than %s: %v", changed, original, err)
 		}
 	}
+	list := exec.Command(filepath.Join(dir, "go"), "list", "-f", "{{.Dir}}", "runtime")
+	if out, err := list.Output(); err != nil || string(out) != filepath.Join(dir, "goroot", "src", "runtime")+"\n" {
+		t.Errorf("it builds with the runtime in %s, %v", out, err)
+	}
 
 	known := runtimeEdits
 	defer func() { runtimeEdits = known }()
 	runtimeEdits = append([]edit{{source: "runtime/proc.go", after: "not in any release"}}, known...)
-	if err := overlay(dir); err != nil {
+	if err := toolchain(dir); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, "overlay.json")); err != nil || string(b) != `{"Replace":{}}` {
