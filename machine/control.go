@@ -29,6 +29,7 @@ type control struct {
 	token string
 	conn  net.Conn
 	read  *bufio.Reader
+	spare net.Conn // for the first who dials the daemon; nil if there is none
 }
 
 // maxAnswer bounds what is read of a guest daemon's answer, in bytes.
@@ -140,10 +141,54 @@ func (c *control) exchange(ctx context.Context, method, path string, body []byte
 func (c *control) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.conn != nil {
-		c.conn.Close()
-		c.conn = nil
+	for _, conn := range []*net.Conn{&c.conn, &c.spare} {
+		if *conn != nil {
+			(*conn).Close()
+			*conn = nil
+		}
 	}
+}
+
+// prepare opens a connection for the first client, whose first command then does
+// not wait for it. A request has been made on it, since the daemon closes
+// connections that have had none for long.
+func (c *control) prepare(ctx context.Context) error {
+	first := control{address: c.address}
+	if err := first.call(ctx, http.MethodGet, "/health", nil); err != nil {
+		return err
+	}
+	first.conn.SetDeadline(time.Time{})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spare = first.conn
+	return nil
+}
+
+// takeSpare returns the connection that was opened ahead, or nil.
+func (c *control) takeSpare() net.Conn {
+	c.mu.Lock()
+	conn := c.spare
+	c.spare = nil
+	c.mu.Unlock()
+	if conn != nil && !isSilent(conn) {
+		conn.Close()
+		return nil
+	}
+	return conn
+}
+
+// isSilent reports that a connection is open and that nothing has come on it.
+func isSilent(conn net.Conn) bool {
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return false
+	}
+	var got error
+	err = raw.Read(func(fd uintptr) bool {
+		_, _, got = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		return true
+	})
+	return err == nil && got == syscall.EAGAIN
 }
 
 // tunnel connects through the guest daemon to a port that listens on the
@@ -216,6 +261,11 @@ func (e *Engine) Dial(ctx context.Context, id string, port int) (net.Conn, error
 		return nil, fmt.Errorf("%w: machine %q is asleep", ErrUnavailable, id)
 	}
 	c := g.control
+	if port == wire.GuestPort {
+		if conn := c.takeSpare(); conn != nil {
+			return conn, nil
+		}
+	}
 	conn, err := dialGuest(ctx, c.address, port)
 	if err == nil {
 		return conn, nil

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bufio"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -37,5 +38,48 @@ func TestCallsThatAreGivenUp(t *testing.T) {
 		if err := c.call(t.Context(), http.MethodGet, "/health", nil); err != nil {
 			t.Fatalf("a call after one that was given up: %v", err)
 		}
+	}
+}
+
+// The connection that was opened ahead is for one client, and for none if the daemon
+// has closed it.
+func TestSpareConnection(t *testing.T) {
+	address := netip.MustParseAddr("127.73.19.2") // nobody else's
+	l, err := net.Listen("tcp", netip.AddrPortFrom(address, wire.GuestPort).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	})}
+	go s.Serve(l)
+	defer s.Close()
+	c := &control{address: address}
+	defer c.close()
+	if c.takeSpare() != nil {
+		t.Fatal("there is one that nobody opened")
+	}
+	if err := c.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	conn := c.takeSpare()
+	if conn == nil || c.takeSpare() != nil {
+		t.Fatal("there is none, or two")
+	}
+	second := control{address: address, conn: conn, read: bufio.NewReader(conn)}
+	defer second.close()
+	if err := second.call(t.Context(), http.MethodGet, "/health", nil); err != nil || second.conn != conn {
+		t.Errorf("a request on it: %v", err)
+	}
+
+	if err := c.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for c.spare != nil && isSilent(c.spare) {
+		time.Sleep(time.Millisecond) // until its end has come
+	}
+	if c.takeSpare() != nil {
+		t.Error("one that the daemon has closed is given to a client")
 	}
 }

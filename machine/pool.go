@@ -305,6 +305,9 @@ func (e *Engine) ripen(ctx context.Context, g *guest) error {
 	if err := t.run(ctx, g.control.address); err != nil {
 		return fmt.Errorf("try the guest out: %w", err)
 	}
+	if err := g.control.prepare(ctx); err != nil {
+		return fmt.Errorf("connect to it for its first client: %w", err)
+	}
 	if err := os.Truncate(e.logPath(g.id), 0); err != nil {
 		return fmt.Errorf("empty the guest's log: %w", err)
 	}
