@@ -168,7 +168,7 @@ func packages(t *testing.T) map[string][]file {
 		if err != nil {
 			return err
 		}
-		if name := d.Name(); d.IsDir() && path != "." && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "testdata") {
+		if name := d.Name(); d.IsDir() && path != "." && (strings.ContainsRune("._", rune(name[0])) || name == "node_modules" || name == "testdata") {
 			return filepath.SkipDir
 		}
 		if !strings.HasSuffix(path, ".go") {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -88,19 +89,37 @@ func (p *Page) do(what string, steps ...chromedp.Action[chromedp.Void]) {
 // load waits for the page to which steps lead, and returns its status.
 func (p *Page) load(what string, steps ...chromedp.Action[chromedp.Void]) int {
 	p.t.Helper()
+	status, err := p.try(steps...)
+	if err != nil {
+		p.t.Fatalf("%s: %v", what, err)
+	}
+	return status
+}
+
+func (p *Page) try(steps ...chromedp.Action[chromedp.Void]) (status int, err error) {
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	res, err := chromedp.RunResponse(ctx, steps...)
 	if err != nil {
-		p.t.Fatalf("%s: %v", what, err)
+		return 0, err
 	}
-	return int(res.Status)
+	return int(res.Status), nil
 }
 
-// Open goes to an address as if it were typed, and returns the status.
+// Open goes to an address as if it were typed, and returns the status. Chromium
+// gives a page up when links of the host come or go, as they do while other tests
+// run; then it goes there again.
 func (p *Page) Open(address string) int {
 	p.t.Helper()
-	return p.load("open "+address, chromedp.Navigate(address))
+	for deadline := time.Now().Add(patience); ; {
+		status, err := p.try(chromedp.Navigate(address))
+		if err == nil {
+			return status
+		}
+		if !strings.Contains(err.Error(), "ERR_NETWORK_CHANGED") || time.Now().After(deadline) {
+			p.t.Fatalf("open %s: %v", address, err)
+		}
+	}
 }
 
 // Reload loads the page again, and returns the status.
