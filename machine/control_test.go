@@ -13,9 +13,9 @@ import (
 	"github.com/atoll-cloud/atoll/wire"
 )
 
-// TestCallsThatAreGivenUp ends calls at the moment at which they are answered.
-func TestCallsThatAreGivenUp(t *testing.T) {
-	address := netip.MustParseAddr("127.73.19.1") // nobody else's
+// serveHealth is a daemon that says yes to everything.
+func serveHealth(t *testing.T, address netip.Addr) *http.Server {
+	t.Helper()
 	l, err := net.Listen("tcp", netip.AddrPortFrom(address, wire.GuestPort).String())
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +24,14 @@ func TestCallsThatAreGivenUp(t *testing.T) {
 		w.WriteHeader(http.StatusNoContent)
 	})}
 	go s.Serve(l)
-	defer s.Close()
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// TestCallsThatAreGivenUp ends calls at the moment at which they are answered.
+func TestCallsThatAreGivenUp(t *testing.T) {
+	address := netip.MustParseAddr("127.73.19.1") // nobody else's
+	serveHealth(t, address)
 	c := &control{address: address}
 	defer c.close()
 	for range 500 {
@@ -45,15 +52,7 @@ func TestCallsThatAreGivenUp(t *testing.T) {
 // has closed it.
 func TestSpareConnection(t *testing.T) {
 	address := netip.MustParseAddr("127.73.19.2") // nobody else's
-	l, err := net.Listen("tcp", netip.AddrPortFrom(address, wire.GuestPort).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusNoContent)
-	})}
-	go s.Serve(l)
-	defer s.Close()
+	s := serveHealth(t, address)
 	c := &control{address: address}
 	defer c.close()
 	if c.takeSpare() != nil {
