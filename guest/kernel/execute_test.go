@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -30,6 +31,30 @@ display({"application/vnd.atoll.chart+json": {"type": "line"}, "application/vnd.
 	if third := o.results[2]; third.Chart == nil || third.Data == nil || third.Extra["application/x-own"] == nil {
 		t.Errorf("got %+v", third)
 	}
+}
+
+// What code or a program that it starts writes past Python is in the answer to that
+// code, however soon the code is over.
+func TestOutputPastPythonIsNotLate(t *testing.T) {
+	w := newWorld(t, "")
+	w.run("import os, sys, subprocess")
+	for n := range 100 {
+		o := w.run(fmt.Sprintf("print('first'); sys.stdout.flush(); n = os.write(1, b'out %d\\n') + os.write(2, b'err %[1]d\\n')", n))
+		if o.stdout != fmt.Sprintf("first\nout %d\n", n) || o.stderr != fmt.Sprintf("err %d\n", n) {
+			t.Fatalf("of code %d came %q and %q", n, o.stdout, o.stderr)
+		}
+	}
+	for n := range 10 {
+		if o := w.run(fmt.Sprintf("e = subprocess.call(['echo', '%d'])", n)); o.stdout != fmt.Sprintf("%d\n", n) {
+			t.Fatalf("of program %d came %q", n, o.stdout)
+		}
+	}
+	big := w.run("n = [os.write(1, b'x' * 1000) for _ in range(1000)]")
+	if len(big.stdout) != 1_000_000 {
+		t.Errorf("of a million bytes came %d", len(big.stdout))
+	}
+	w.run("os.closerange(3, 20)") // which may end the kernel
+	w.expect("1+1", "2")
 }
 
 func TestErrorsHaveNameValueAndTraceback(t *testing.T) {

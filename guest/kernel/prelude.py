@@ -3,7 +3,9 @@ def _prelude():
     import contextlib
     import json
     import os
+    import select
     import sys
+    import threading
 
     shell = get_ipython()
     kernel = shell.kernel
@@ -27,10 +29,10 @@ def _prelude():
     # a buffer by all fields of the request: half of what printing costs.
     from ipykernel.iostream import OutStream
 
+    forked = []
+    os.register_at_fork(after_in_child=lambda: forked.append(True))
     if hasattr(OutStream, "_rotate_buffers"):
         write, flush = OutStream.write, OutStream.flush
-        forked = []
-        os.register_at_fork(after_in_child=lambda: forked.append(True))
 
         def write_quickly(self, text):
             self._unflushed = True
@@ -57,6 +59,50 @@ def _prelude():
         OutStream.write, OutStream.flush = write_quickly, flush_what_is_there
         # Then messages are in order without a nap before the answer.
         kernel._execute_sleep = 0
+
+    # What is written to the descriptor instead of the stream comes through a
+    # pipe. A thread reads it, when it gets to run: the code may be over then,
+    # and the client gone. So the end of the code reads it too. Who has read also
+    # writes before the other may read.
+    def take(self):
+        """Returns how much it was; None at the end."""
+        with self._taking:
+            try:
+                data = os.read(self._fid, 1 << 16)
+                if data and self._should_watch:
+                    self.write(data.decode(errors="replace"))
+                    os.write(self._original_stdstream_copy, data)
+                return len(data) or None
+            except BlockingIOError:
+                return 0
+            except OSError:  # code has closed what is not its own
+                return None
+
+    def watch(self):
+        pipe = select.poll()
+        pipe.register(self._fid, select.POLLIN)
+        while self._should_watch and pipe.poll() and take(self) is not None:
+            pass
+
+    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if isinstance(stream, OutStream) and getattr(stream, "_fid", None) is not None:
+            stream._should_watch = False
+            os.write(descriptor, b"\0")  # its thread reads that and ends
+            stream.watch_fd_thread.join()
+            stream._should_watch, stream._taking = True, threading.Lock()
+            os.set_blocking(stream._fid, False)
+            stream.watch_fd_thread = threading.Thread(target=watch, args=(stream,), daemon=True)
+            stream.watch_fd_thread.start()
+
+    flush_stream = OutStream.flush
+
+    def flush_all(self):
+        if not forked and "_taking" in self.__dict__:
+            while take(self):
+                pass
+        flush_stream(self)
+
+    OutStream.flush = flush_all
 
     # Text with lone surrogates would be lost, with all that is sent beside it.
     pack = kernel.session.pack
