@@ -1,10 +1,13 @@
 package kernel_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -41,11 +44,14 @@ func drive(t *testing.T, env string, command ...string) {
 	w := newWorld(t, "")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	// The shell tells how the program ended: the spawner may have reaped this
+	// child before os/exec asks.
+	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `"$@"; echo "ended with $?"`, "sh"}, command...)...)
+	cmd.WaitDelay = time.Second // a program outlives its shell
 	cmd.Env = append(os.Environ(), env, "E2B_API_KEY=e2b_0000000000000000000000000000000000000000",
 		"E2B_DEBUG=true", "E2B_API_URL="+w.url, "E2B_SANDBOX_URL="+w.url)
 	out, err := cmd.CombinedOutput()
-	if err != nil {
+	if (err != nil && !errors.Is(err, syscall.ECHILD)) || !bytes.HasSuffix(out, []byte("ended with 0\n")) {
 		t.Fatalf("%v: %v (are the SDKs installed? make sdks)\n%s", command, err, out)
 	}
 	t.Logf("%s", out)

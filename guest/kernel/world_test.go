@@ -23,9 +23,16 @@ import (
 // kernelUser is whom the kernels of these tests run as where the tests run as root.
 const kernelUser = 1000
 
-var spawner *guest.Spawner
+var (
+	spawner *guest.Spawner
+	// interpreter is a Python that has ipykernel; empty where there is none.
+	interpreter string
+)
 
 func TestMain(m *testing.M) {
+	// The spawner reaps every child of this process, also one that os/exec
+	// waits for: what is asked of a program is asked before there is one.
+	interpreter = findInterpreter()
 	var err error
 	if spawner, err = guest.NewSpawner(""); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -45,21 +52,22 @@ type world struct {
 	kernels *kernel.Server
 }
 
-// python returns an interpreter that has ipykernel.
-func python(t testing.TB) string {
-	t.Helper()
+// findInterpreter returns a Python that has ipykernel, or nothing.
+func findInterpreter() string {
 	for _, name := range []string{os.Getenv("ATOLL_TEST_KERNEL_PYTHON"), "/usr/bin/python3", "python3"} {
 		if name != "" && exec.Command(name, "-c", "import ipykernel").Run() == nil {
 			return name
 		}
 	}
-	t.Fatal("these tests need ipykernel: install Debian's python3-ipykernel, or name an interpreter that has it in ATOLL_TEST_KERNEL_PYTHON")
 	return ""
 }
 
 // newWorld starts a kernel server; marker is what the template lists.
 func newWorld(t testing.TB, marker string) *world {
 	t.Helper()
+	if interpreter == "" {
+		t.Fatal("these tests need ipykernel: install Debian's python3-ipykernel, or name an interpreter that has it in ATOLL_TEST_KERNEL_PYTHON")
+	}
 	root, home := t.TempDir(), t.TempDir()
 	uid, gid := os.Getuid(), os.Getgid()
 	if uid == 0 {
@@ -73,7 +81,6 @@ func newWorld(t testing.TB, marker string) *world {
 	write(t, filepath.Join(root, "etc/passwd"), fmt.Sprintf("user:x:%d:%d::%s:/bin/sh\n", uid, gid, home))
 	specification := `{"argv":[%q,"-m","ipykernel_launcher","-f","{connection_file}"],"language":"python",` +
 		`"env":{"IPYTHONDIR":%q},"metadata":{"transport":%q}}`
-	interpreter := python(t)
 	write(t, filepath.Join(root, "usr/share/jupyter/kernels/python3/kernel.json"),
 		fmt.Sprintf(specification, interpreter, filepath.Join(home, ".ipython"), "ipc"))
 	write(t, filepath.Join(root, "usr/local/share/jupyter/kernels/overtcp/kernel.json"),
