@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -311,6 +312,10 @@ func alive(pid int) bool {
 }
 
 func TestSignals(t *testing.T) {
+	// Under nohup the shell would find SIGHUP ignored, and could not trap it.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	w := newWorld(t)
 	w.put("s", `trap 'echo hup' HUP; trap 'echo usr; exit 0' USR1; echo up; while :; do sleep 0.01; done`, "")
 	logged := func(text string) func() bool {
