@@ -1,6 +1,7 @@
 package systrap
 
 import (
+	"math"
 	"math/rand/v2"
 	"unsafe"
 
@@ -24,12 +25,14 @@ type placement struct {
 	allowed  []int
 	everyone unix.CPUSet
 	together bool
-	gathered int // how often
+	rests    int // how many there were
+	next     int // the rest at which the threads are gathered again
 }
 
 const (
-	// moveEvery is how many times a sandbox gathers at the same place before it
-	// looks for another: the first one may have got crowded.
+	// moveEvery is after how many rests a sandbox that is together looks for
+	// another place: the first one may have got crowded. One that has too many
+	// threads tries again after as many.
 	moveEvery = 64
 	// maxGathered is how many threads are moved. A guest with more has much to do.
 	maxGathered = 256
@@ -58,48 +61,51 @@ func (p *placement) init() {
 	}
 }
 
-// gather moves all threads to one processor.
+// gather moves all threads to one processor. It is called at each rest.
 func (p *placement) gather() {
 	if len(p.allowed) < 2 {
 		return
 	}
-	if p.gathered++; p.together && p.gathered%moveEvery != 0 {
+	if p.rests++; p.rests < p.next {
 		return
 	}
 	var one unix.CPUSet
 	one.Set(p.allowed[rand.IntN(len(p.allowed))])
 	p.together = true
-	if !p.move(&one, maxGathered) {
+	moved, errno := p.move(&one, maxGathered)
+	if errno != 0 || moved > maxGathered {
 		p.spread()
+	}
+	if errno == 0 {
+		p.next = p.rests + moveEvery
 	}
 }
 
 // spread lets all threads run anywhere.
 func (p *placement) spread() {
 	if p.together {
-		p.together = false
-		p.move(&p.everyone, 0)
+		p.together, p.next = false, 0
+		p.move(&p.everyone, math.MaxInt)
 	}
 }
 
-// move sets where all threads may run, and those that they start from then on.
-// It stops and returns false at more than limit of them, unless that is 0, or
-// where the host refuses.
-func (p *placement) move(to *unix.CPUSet, limit int) bool {
-	moved, gap := 0, 0
-	for tid := 1; gap < maxGap; tid++ {
+// move sets where all threads may run, and those that they start from then on,
+// and returns how many there were. It ends at more than limit of them, or with
+// the error of a host that refuses.
+func (p *placement) move(to *unix.CPUSet, limit int) (moved int, _ unix.Errno) {
+	gap := 0
+	for tid := 1; gap < maxGap && moved <= limit; tid++ {
 		switch errno := hostsyscall.RawSyscallErrno(unix.SYS_SCHED_SETAFFINITY, uintptr(tid), unsafe.Sizeof(*to), uintptr(unsafe.Pointer(to))); errno {
 		case 0:
 			moved++
 			gap = 0
 		case unix.ESRCH:
 			gap++
-		default: // such as EINVAL: the processor is not there any more
-			return false
-		}
-		if limit > 0 && moved > limit {
-			return false
+		default:
+			// EPERM while the sentry starts: one that helps it then has other
+			// capabilities. EINVAL: the processor is not there any more.
+			return moved, errno
 		}
 	}
-	return true
+	return moved, 0
 }
