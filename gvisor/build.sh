@@ -8,7 +8,7 @@ out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.."
 # Snapshots restore only under the very same kernel. Raise the level when a
 # change of ours affects what is in a snapshot. Tests build other levels.
-level=${ATOLL_SNAPSHOT_LEVEL:-2}
+level=${ATOLL_SNAPSHOT_LEVEL:-3}
 version=$(go list -m -f '{{.Version}}' gvisor.dev/gvisor)-atoll$level
 patched=$(go run ./gvisor/patch)
 CGO_ENABLED=0 "$patched/go" build -trimpath -modfile "$patched/go.mod" \
