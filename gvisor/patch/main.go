@@ -226,6 +226,18 @@ func enableCpuidFault() {
 func (fs FeatureSet) ToStatic() Static {
 `, `	fs.Function = remembered{fs.Function, make(Static)}
 `},
+	// An answer of zeros is what is said where none is known, and most are.
+	{"pkg/cpuid/static_amd64.go", `
+		if CacheType(out.Eax&0xf) == cacheNull {
+			break
+		}
+	}
+`, `	for in, out := range s {
+		if out == (Out{}) {
+			delete(s, in)
+		}
+	}
+`},
 	{"pkg/sentry/seccheck/metadata.go", `
 func Initialize() {
 `, `	return
@@ -270,6 +282,50 @@ func (es *encodeState) encodeArray(obj reflect.Value, dest *wire.Object) {
 	m.beforeSave()
 `, `	m = &processorManager{seed: m.seed, e: m.e, ready: m.ready}
 `},
+	// Buffers for packets were cleared that nobody had used yet, so the host had to
+	// give half a MiB before anything was received.
+	{"pkg/buffer/chunk.go", `
+type chunk struct {
+	chunkRefs
+	data []byte
+`, `	used bool // there may be something in data
+`},
+	{"pkg/buffer/chunk.go", `
+	pool := getChunkPool(len(c.data))
+`, `	c.used = true
+`},
+	{"pkg/buffer/chunk.go", `
+		c = pool.Get().(*chunk)
+`, `		if !c.used {
+			c.InitRefs()
+			return c
+		}
+`},
+	// Nobody asks how often each of 2048 system calls was missing.
+	{"pkg/sentry/kernel/syscalls.go", `
+	unimplementedSyscallCounterInit.Do(func() {
+`, `		unimplementedSyscallCounter = metric.MustCreateNewUint64Metric("/unimplemented_syscalls", metric.Uint64Metadata{
+			Cumulative: true,
+			Fields:     []metric.Field{metric.NewField("sysno", outOfRangeSyscallNumber...)},
+		})
+		return
+`},
+	// The world stopped for each number of processors that a start went through.
+	{"pkg/gomaxprocs/gomaxprocs.go", `
+	t := temp + n
+`, `	if base != 0 {
+		return
+	}
+`},
+	// Optimizing the two filters of guests' processes took longer than they save.
+	{"pkg/sentry/platform/systrap/subprocess_linux.go", `
+			DefaultAction: defaultAction,
+`, `			SkipOptimizations: true,
+`},
+	{"pkg/sentry/platform/systrap/sysmsg_thread.go", `
+			DefaultAction: seccomp.Trap,
+`, `			SkipOptimizations: true,
+`},
 	// The self-check looks at this to see that the program was built patched.
 	{"runsc/boot/loader.go", `
 // ContainerRuntimeState is the runtime state of a container.
@@ -312,6 +368,18 @@ var runtimeEdits = []edit{
 `, `
 								if !osHasLowResTimer {
 									osyield()
+`},
+	// Nobody asks what allocates, so no stacks are taken of that.
+	{"runtime/mprof.go", `
+var MemProfileRate int = 512 * 1024
+`, `
+var MemProfileRate int = 0
+`},
+	// Each of several hundred lists of a small heap took a page of memory.
+	{"runtime/mspanset.go", `
+	spanSetBlockEntries = 512 // 4KB on 64-bit
+`, `
+	spanSetBlockEntries = 64
 `},
 }
 
