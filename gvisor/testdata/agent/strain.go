@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -28,6 +29,7 @@ var strains = []strain{
 	{"loopback", loopback},
 	{"many loopback connections", manyLoopback},
 	{"sleep", sleeping},
+	{"registers", registers},
 	{"shared mapping", sharedMapping},
 	{"private mapping", privateMapping},
 	{"mapping of two processes", mappingOfTwo},
@@ -136,6 +138,33 @@ func sleeping() func() error {
 			return fmt.Errorf("2 seconds took %v", d)
 		}
 		return nil
+	}
+}
+
+// registers calculates without a pause with numbers that are nowhere else.
+func registers() func() error {
+	calculate := func() float64 {
+		a, b, c, d := 1.0, 2.0, 3.0, 4.0
+		for range 10_000_000 {
+			a, b, c, d = a+1, b+3, c+5, d+7
+		}
+		return a + b + c + d
+	}
+	want := calculate()
+	var over atomic.Bool
+	wrong := make(chan error, 1)
+	go func() {
+		for !over.Load() {
+			if got := calculate(); got != want {
+				wrong <- fmt.Errorf("%v became %v", want, got)
+				return
+			}
+		}
+		wrong <- nil
+	}()
+	return func() error {
+		over.Store(true)
+		return <-wrong
 	}
 }
 
