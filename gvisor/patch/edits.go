@@ -292,15 +292,6 @@ type chunk struct {
 		return
 	}
 `},
-	// Optimizing the two filters of guests' processes took longer than they save.
-	{"pkg/sentry/platform/systrap/subprocess_linux.go", `
-			DefaultAction: defaultAction,
-`, `			SkipOptimizations: true,
-`},
-	{"pkg/sentry/platform/systrap/sysmsg_thread.go", `
-			DefaultAction: seccomp.Trap,
-`, `			SkipOptimizations: true,
-`},
 	// The self-check looks at this to see that the program was built patched.
 	{"runsc/boot/loader.go", `
 // ContainerRuntimeState is the runtime state of a container.

@@ -1,8 +1,9 @@
-// Command patch makes the gVisor that we build: the released module with a few
-// sources changed and those in _added, and a go.mod for `go build -modfile` that takes it instead
-// (-overlay refuses to change modules). It exists because a guest that is woken must not run before it is
-// recorded as awake, and gVisor has no option for that. The changes are few and
-// small; each must find the one place it was made for, or the build fails.
+// Command patch makes the gVisor that we build: the released module with some
+// sources changed (edits.go) and those in _added, and a go.mod for `go build -modfile`
+// that takes it instead (-overlay refuses to change modules). It exists because a guest
+// that is woken must not run before it is recorded as awake, and gVisor has no option for
+// that, nor for most of what makes guests start and switch faster. The changes are small;
+// each must find the one place it was made for, or the build fails.
 //
 // It also makes a Go with a runtime that wakes less often, for the programs of a
 // sandbox. That saves time and nothing else, so a release of Go that reads
@@ -35,9 +36,9 @@ func main() {
 }
 
 // run makes the patched module below bin, which git ignores, and returns the
-// folder with a go.mod that takes it and a go that builds with it. Go writes the module's path into binaries, and
-// equal sources shall give equal binaries: so the path says what is in it, and
-// no more.
+// folder with a go.mod that takes it and a go that builds with it. Go writes the
+// module's path into binaries, and equal sources shall give equal binaries: so the
+// path says what is in it, and no more.
 func run() (string, error) {
 	released, err := sources()
 	if err != nil {
